@@ -1,0 +1,569 @@
+"""One object, made once and torn down once, among asyncio tasks: `_once` for coroutine functions and async generators.
+
+States, order, finalizers and waits are those of `_once`. What differs is who does the work:
+
+1. The body runs in a task of its own, the keeper, on the loop of the first caller. Callers come and go; the keeper is cancelled when the
+   last of them is, and by nobody else's leaving.
+2. An async generator is entered and exited by its keeper, which waits in between. It is hidden from `asyncio.all_tasks()` then, or the end
+   of the loop would cancel it together with everything else; so any cancel that it gets comes from a scope inside the generator.
+3. A teardown is asked for from anywhere, and done on the object's own loop: by the keeper, or by a new task where that has ended.
+4. Each loop has a `_Watch`, which hears of its end and tears down the objects that live on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import os
+import sys
+import threading
+import time
+from asyncio.tasks import _unregister_task
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, cast
+
+from . import _finalizers
+from ._finalizers import ALIVE, DONE, ENDING, GONE, MAKING, Life, Memoized, alive, in_order, leak, logger, of_thread, running
+from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, on_one_line, raise_together, selected, wait, wait_for
+
+__tracebackhide__ = True
+
+_inside: contextvars.ContextVar[tuple[object, ...]] = contextvars.ContextVar("memoize_once", default=())
+_tasks: dict[Any, AsyncLife] = {}  # what each keeper makes or tears down
+
+
+def _of_task() -> Life | None:
+    try:
+        return _tasks.get(asyncio.current_task())
+    except RuntimeError:  # no loop runs here
+        return None
+
+
+_finalizers.of_task = _of_task
+
+
+async def _changed(life: Life, state: str) -> None:
+    """Returns when the life has left the state."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def done() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # who waited has gone, and the loop with it
+            loop.call_soon_threadsafe(done)
+
+    life.waiters.append(wake)
+    try:
+        if life.state == state:  # looked at after the waiter is in place, or the change could go unnoticed
+            await future
+    finally:
+        life.waiters.remove(wake)
+
+
+async def _step(awaitable: Awaitable[Any]) -> Any:
+    __tracebackhide__ = True
+    return await awaitable
+
+
+_STEP = on_one_line(_step.__code__)
+
+
+class _Caller:
+    """One of those who wait for a making."""
+
+    __slots__ = ("loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+
+class AsyncLife(Life):
+    __slots__ = (
+        "begun", "callers", "cancelling", "end", "error", "errors", "generator", "heir", "loop", "report", "task",
+        "thread", "thrown", "watch",
+    )  # fmt: skip
+
+    def __init__(self, once: AsyncOnce, key: object) -> None:
+        super().__init__(once, key)
+        self.loop: Any = asyncio.get_running_loop()  # None in a child that inherits the object
+        self.depth = len(of_thread())
+        self.begun = False  # the teardown
+        self.thread = threading.current_thread()
+        self.callers: list[_Caller] = []  # who wait for the making, the longest first
+        self.cancelling = False  # the last of them has gone
+        self.heir: _Caller | None = None  # who gets
+        self.error: BaseException | None = None  # of the body
+        self.errors: list[BaseException] = []  # of the teardown
+        self.report = False  # these go to the loop's exception handler, since nobody waits for them
+        self.generator: AsyncGenerator[Any, None] | None = None
+        self.thrown: BaseException | None = None  # into the generator at its yield
+        self.end = self.loop.create_future()  # what the keeper of a generator waits for
+        self.task: Any = None
+
+    def here(self) -> bool:
+        return self.loop is not None and self.loop is asyncio._get_running_loop()
+
+    # Making
+
+    def start(self, once: AsyncOnce, call: Callable[[], Any]) -> None:
+        self.watch = _watch(self.loop)
+        self.watch.lives[self] = None
+        self.task = self._task(self._keep(once, [call]))
+
+    def _task(self, coroutine: Coroutine[Any, Any, None]) -> Any:
+        context = contextvars.copy_context()
+        context.run(_inside.set, (*_inside.get(), self.end))
+        # not loop.create_task, which an eager task factory makes run the body at once
+        task = asyncio.Task(coroutine, loop=self.loop, name=f"memoize_once: {self.name}", context=context)
+        _tasks[task] = self
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: Any) -> None:
+        _tasks.pop(task, None)
+        once: Any = self.once()
+        if self.state == MAKING and once is not None:  # cancelled before its first step
+            self._conclude(once, asyncio.CancelledError())
+
+    async def _keep(self, once: Any, call: list[Callable[[], Any]]) -> None:
+        since = time.perf_counter()
+        try:
+            value = await once.framed(_STEP)(self._open(call.pop()()))
+            rest = () if self.generator is None else (self._rest, (once,))
+            once.keep(self, value, *rest)
+        except BaseException as error:
+            if self._left(error):
+                self._conclude(once, asyncio.CancelledError())
+                raise
+            if isinstance(error, StopAsyncIteration) and self.generator is not None:
+                error = once.yields(*NOTHING)
+            errors: list[BaseException] = []
+            await self._finalize(errors)
+            once.note(error, errors)
+            self._conclude(once, error)
+            return
+        logger.debug("made %s in %.6f seconds", once.name, time.perf_counter() - since)
+        if self.generator is None:
+            self.watch.lives.pop(self, None)
+            return
+        self._hide()
+        try:
+            await self.end
+        except asyncio.CancelledError as error:
+            self.thrown = error
+            self.report = self.claimed(object())
+        await self.tear_down(once)
+
+    def _left(self, error: BaseException) -> bool:
+        """Whether the keeper is closed, since its loop is no more; a body may raise the same."""
+        return isinstance(error, GeneratorExit) and self not in running()
+
+    def _open(self, result: Any) -> Awaitable[Any]:
+        if not isinstance(result, AsyncGenerator):
+            return result  # type: ignore[no-any-return]
+        self.generator = result
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)  # or the loop would close the generator at its end, and not resume it
+        try:
+            return result.__anext__()
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _conclude(self, once: AsyncOnce, error: BaseException) -> None:
+        """The making has failed: one caller gets the error, the others try again."""
+        callers = list(self.callers)
+        if isinstance(error, asyncio.CancelledError) and (self.cancelling or self.task.cancelling()):
+            callers = [] if self.cancelling else [caller for caller in callers if caller.loop is self.loop]
+        elif not callers:
+            self.unheard(error)
+        self.heir, self.error = (callers[0], error) if callers else (None, None)
+        self.watch.lives.pop(self, None)
+        once.forget(self)
+
+    def unheard(self, error: BaseException) -> None:
+        self.loop.call_exception_handler({"message": f"making {self.name} failed when its callers had gone", "exception": error})
+
+    async def leave(self, caller: _Caller) -> None:
+        """The caller is cancelled. If it was the last, the making is too, and it goes on when the body has cleaned up."""
+        self.callers.remove(caller)
+        if self.callers or self.state != MAKING:
+            return
+        self.cancelling = True
+        if self.here():
+            self._cancel()
+        else:
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._cancel)
+        while self.state == MAKING:
+            with suppress(asyncio.CancelledError):  # the body has been told once
+                await _changed(self, MAKING)
+
+    def _cancel(self) -> None:
+        if self.state == MAKING and not self.task.cancelling():  # told once, and never when it is there already
+            self.task.cancel()
+
+    # Teardown
+
+    def begin(self, once: AsyncOnce) -> None:
+        """To be called on the loop when the life is claimed."""
+        if self.begun:
+            return
+        self.begun = True
+        if self.generator is not None:
+            if not self.end.done():
+                self.end.set_result(None)
+            return
+        self.loop = asyncio.get_running_loop()  # a fresh one where that of the making has closed
+        self.watch = _watch(self.loop)
+        self.watch.lives[self] = None  # it ends when this is done
+        self.task = self._task(self.tear_down(once))
+        self._hide()
+
+    def _hide(self) -> None:
+        """From those who cancel all tasks, as the end of the loop does."""
+        _unregister_task(self.task)
+        self.task._log_destroy_pending = False
+
+    async def _finalize(self, errors: list[BaseException]) -> None:
+        while (result := self.step(errors)) is not DONE:
+            if inspect.isawaitable(result):
+                try:
+                    await result
+                except BaseException as error:
+                    if self._left(error):
+                        raise
+                    self.failed(error, errors)
+
+    async def tear_down(self, once: AsyncOnce) -> None:
+        since = time.perf_counter()
+        self.state = ENDING
+        once.unpublish(self)
+        await self._finalize(self.errors)
+        self.watch.lives.pop(self, None)
+        once.forget(self)
+        logger.debug("tore down %s in %.6f seconds", once.name, time.perf_counter() - since)
+        if self.report:
+            for error in self.errors:
+                self.loop.call_exception_handler({"message": f"error in the teardown of {once.name}", "exception": error})
+            self.errors.clear()
+
+    async def _rest(self, once: Any) -> None:
+        """The rest of a generator is its teardown."""
+        generator: Any = self.generator
+        try:
+            await once.framed(_STEP)(generator.__anext__() if self.thrown is None else generator.athrow(self.thrown))
+        except StopAsyncIteration:
+            return
+        except asyncio.CancelledError:
+            if self.thrown is None:
+                raise
+            return
+        await generator.aclose()
+        raise once.yields(*AGAIN)
+
+    async def finish(self, once: AsyncOnce) -> None:
+        self.begin(once)
+        while (state := self.state) != GONE:
+            await _changed(self, state)
+
+    def drive(self, once: AsyncOnce, asker: threading.Thread) -> None:
+        """Has the life torn down from outside of its loop, and returns when it is gone."""
+        asked = 0
+        while self.state != GONE:
+            rests = self.rests(asker)
+            if self.loop is None or self.loop.is_closed():
+                _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
+            elif rests:
+                _run(self.loop, self.finish(once))
+            else:
+                if _finalizers.exiting and self.thread.daemon and not self.begun and asked == 10:
+                    raise TimeoutError(f"the event loop of {self.name} runs in a daemon thread and does not answer")
+                asked += 1
+                if asked == 1:
+                    with suppress(RuntimeError):  # it closes right now
+                        self.loop.call_soon_threadsafe(self.begin, once)
+                wait(self, self.state, running(), patience=1)  # the loop may stop before it hears
+
+    def rests(self, asker: threading.Thread) -> bool:
+        """Whether nobody runs the loop. Another thread's may just be between two phases of `asyncio.run`."""
+        for _ in range(20):
+            if self.loop is None or self.loop.is_closed() or self.loop.is_running():
+                break
+            if self.thread is asker or not self.thread.is_alive():
+                break
+            time.sleep(0.05)
+        return self.loop is None or not self.loop.is_running()
+
+    async def adrive(self, once: AsyncOnce) -> None:
+        """The same from a task."""
+        if self.here():
+            await self.finish(once)
+            return
+        driven = asyncio.Event()
+        loop, asker = asyncio.get_running_loop(), threading.current_thread()
+
+        def drive() -> None:
+            try:
+                self.drive(once, asker)
+            finally:
+                with suppress(RuntimeError):  # who waited has gone, and the loop with it
+                    loop.call_soon_threadsafe(driven.set)
+
+        # not in an executor, in whose queue a cancel could catch what has been claimed
+        threading.Thread(target=drive).start()
+        await driven.wait()
+
+
+def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
+    """Runs it on a loop that rests, or on a new one, also where another loop runs in this thread. Says whether it has: another thread may
+    just have closed the loop, or be running it."""
+    ran: list[bool] = []
+
+    def run() -> None:
+        try:
+            if isinstance(runner, asyncio.Runner):
+                with runner:
+                    runner.run(coroutine)
+            else:
+                runner.run_until_complete(coroutine)
+            ran.append(True)
+        except RuntimeError:
+            coroutine.close()
+
+    if asyncio._get_running_loop() is None:
+        run()
+    else:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    return bool(ran)
+
+
+class AsyncOnce(Once):
+    __slots__ = ()
+
+    def making(self, key: object = None, request: object = None) -> Any:
+        return _Making(self, key, request)
+
+    def end(self, life: Any, errors: list[BaseException], and_wait: bool) -> None:
+        if life.claimed(object()):
+            try:
+                life.drive(self, threading.current_thread())
+            except BaseException as error:
+                errors.append(error)
+            errors += life.errors
+            life.errors.clear()
+        elif and_wait:
+            wait_for(life, running())
+
+    def made(self, life: Any, own: list[Life]) -> None:
+        if not life.rests(threading.current_thread()) or not _run(life.loop, _changed(life, MAKING)):
+            wait(life, MAKING, own, patience=1)  # and looks again: the loop may stop meanwhile
+
+
+class AsyncKeyed(Keyed, AsyncOnce):
+    __slots__ = ()
+
+
+class _Making:
+    """What the function that users call does when it finds no object."""
+
+    __slots__ = ("key", "once", "request")
+
+    def __init__(self, once: AsyncOnce, key: object, request: object) -> None:
+        self.once = once
+        self.key = key
+        self.request = request
+
+    async def make(self, /, *args: Any, **kwargs: Any) -> Any:
+        once = self.once
+        check_key(once, self.key)
+        while True:
+            own = running()
+            life = AsyncLife(once, self.key)
+            try:
+                alive[life] = None  # before it is anybody's, so that no fork can overlook it
+                found: Any = once.lives.setdefault(self.key, life)
+                if found is life:
+                    once.check(self.request)
+                    life.start(once, functools.partial(once.function, *args, **kwargs))
+                else:
+                    alive.pop(life, None)
+            except BaseException:
+                once.forget(life)
+                raise
+            state = found.state
+            if state == ALIVE or (state == ENDING and found.end in _inside.get()):
+                return found.value
+            if found in own:
+                raise deadlock([found], own)
+            if state == GONE:
+                continue
+            caller = _Caller(life.loop)
+            if state == MAKING and not found.cancelling:
+                found.callers.append(caller)
+            try:
+                with Wait(found, own):
+                    await _changed(found, state)
+            except asyncio.CancelledError:
+                if found.heir is caller and not isinstance(found.error, asyncio.CancelledError):
+                    found.unheard(found.error)  # it is cancelled in the very turn in which the body has failed
+                if caller in found.callers:
+                    await found.leave(caller)
+                raise
+            except BaseException:
+                if caller in found.callers:
+                    found.callers.remove(caller)
+                raise
+            if found.heir is caller:
+                try:
+                    raise found.error
+                finally:
+                    found.error = None  # its traceback holds this frame, which holds the life
+
+
+# Loops ----------------------------------------------------------------------------------------------------------------------------
+
+
+class _Watch:
+    """What lives on a loop, and ends with it."""
+
+    def __init__(self, loop: Any) -> None:
+        self.lives: dict[AsyncLife, None] = {}
+        self.sentinel = self._until_the_end()
+        if not getattr(loop, "_asyncgens_shutdown_called", False):
+            # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
+            with suppress(StopIteration):
+                self.sentinel.__anext__().send(None)
+        close = loop.close
+
+        def close_later() -> None:
+            # a loop that is closed without that, or has begun with a teardown in its last turn
+            if not loop.is_closed() and not loop.is_running():
+                ran = _run(loop, self._close())
+                while self.lives and ran:
+                    ran = _run(loop, self.end())
+            close()
+            with suppress(ValueError):
+                _watches.remove(self)
+
+        loop.close = close_later
+        loop._memoize_once = self
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.end()
+
+    async def _close(self) -> None:
+        await self.sentinel.aclose()
+        await self.end()
+
+    async def end(self) -> None:
+        while lives := in_order(self.lives):
+            for life in lives:
+                assert isinstance(life, AsyncLife)
+                while life in self.lives:
+                    state, once = life.state, life.once()
+                    if state == MAKING:
+                        life._cancel()  # it may be made all the same
+                    elif isinstance(once, AsyncOnce) and life.claimed(object()):
+                        life.report = True
+                        life.begin(once)
+                    await _changed(life, state)
+
+
+def _watch(loop: Any) -> _Watch:
+    watch = getattr(loop, "_memoize_once", None)
+    if not isinstance(watch, _Watch):
+        watch = _Watch(loop)
+        _watches.append(watch)
+    return watch
+
+
+_watches: list[_Watch] = []
+
+
+# Reset ----------------------------------------------------------------------------------------------------------------------------
+
+
+async def areset(*functions: Any) -> None:
+    own = running()
+    lives = selected(functions, own)
+    for life in lives:
+        while life.state == MAKING:
+            with Wait(life, own):
+                if isinstance(life, AsyncLife) and not life.here() and not life.loop.is_running():
+                    await asyncio.to_thread(cast(Memoized, life.once()).made, life, [])
+                else:
+                    await _changed(life, MAKING)
+    # a task of its own: a caller that is cancelled does not stop what has begun
+    task = asyncio.ensure_future(_areset(lives, own, and_wait=bool(functions) or not own))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.add_done_callback(_report)
+        raise
+    task.result()
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Of an areset whose caller has gone."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler({"message": "errors of an areset that was cancelled", "exception": error})
+
+
+async def _areset(lives: list[Life], own: list[Life], and_wait: bool) -> None:
+    errors: list[BaseException] = []
+    life: Any
+    for life in in_order(lives):
+        once = life.once()
+        if once is None or life.state == GONE:
+            continue
+        claimed = False
+        try:
+            if not isinstance(once, AsyncOnce):
+                once.end(life, errors, and_wait=False)
+            else:
+                with Wait(life, own):  # which may be refused, and then the life must not be claimed
+                    if claimed := life.claimed(object()):
+                        await life.adrive(once)
+                        errors += life.errors
+                        life.errors.clear()
+            while and_wait and (state := life.state) != GONE:
+                with Wait(life, own):
+                    await _changed(life, state)
+        except asyncio.CancelledError:
+            if claimed:
+                life.report = True
+            raise
+        except BaseException as error:
+            errors.append(error)
+    raise_together(errors)
+
+
+# Forks ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _after_fork_in_child() -> None:
+    """Tasks and sentinels of the parent are never finished here, like its generators."""
+    leak((dict(_tasks), list(_watches)))
+    _tasks.clear()
+    for watch in _watches:
+        watch.lives.clear()
+    _watches.clear()
+    for life in alive:  # what the child inherits; what it registers on it runs on a loop of its own
+        if isinstance(life, AsyncLife):
+            leak(life.generator)
+            life.loop = life.generator = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

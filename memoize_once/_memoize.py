@@ -1,0 +1,413 @@
+"""The decorator: what kind of function it is given, and the twin that it writes for it.
+
+The twin is what users call: a real function with the parameters of the original, whose hit is one attribute read and a return. It is
+compiled once for each shape of parameters; what differs between functions of a shape is put into its code afterwards. It carries the
+file and the line of the original, and calls the body itself, so that tracebacks and warnings point to the user's code.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import types
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Hashable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+
+from decorator import FunctionMaker
+
+from ._finalizers import ALIVE
+from ._once import Keyed, Once, innermost, on_one_line, placed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+# What kind of function it is given ------------------------------------------------------------------------------------------------
+
+# On 3.14 and later annotations may name what is not defined yet
+_ANNOTATIONS: Any = {"annotation_format": inspect.signature.__globals__["Format"].FORWARDREF} if sys.version_info >= (3, 14) else {}
+_NO_CODE = compile("", "<memoize_once>", "exec")
+_POSITIONAL, _EITHER, _ARGS, _KEYWORD, _KWARGS = map(int, inspect._ParameterKind)  # as numbers they are hashed faster
+
+
+def _code(function: Any) -> types.CodeType:
+    """The code that stands for an innermost function in the user's file."""
+    for candidate in (function, getattr(function, "__init__" if isinstance(function, type) else "__call__", None)):
+        code = getattr(candidate, "__code__", None)
+        if isinstance(code, types.CodeType):
+            return code
+    return _NO_CODE
+
+
+_Parameter = tuple[str, int, bool]  # name, kind, and whether it has a default
+_Shape = tuple[_Parameter, ...]
+
+
+def _parameters(function: Any) -> tuple[_Shape, list[Any]]:
+    """What the function's own code checks, which for a wrapper is not what it is a wrapper of; and the defaults.
+
+    The code of a function is read faster than its signature, and without a look at annotations.
+    """
+    if not isinstance(function, types.FunctionType):
+        found = _declared(function)
+        return tuple((p.name, int(p.kind), p.default is not p.empty) for p in found), [p.default for p in found if p.default is not p.empty]
+    code, defaults, kwdefaults = function.__code__, function.__defaults__ or (), function.__kwdefaults__ or {}
+    count, names = code.co_argcount, code.co_varnames
+    more = count + code.co_kwonlyargcount
+    shape = [
+        (name, _POSITIONAL if i < code.co_posonlyargcount else _EITHER, i >= count - len(defaults)) for i, name in enumerate(names[:count])
+    ]
+    if code.co_flags & inspect.CO_VARARGS:
+        shape.append((names[more], _ARGS, False))
+        more += 1
+    keywords = names[count : count + code.co_kwonlyargcount]
+    shape += [(name, _KEYWORD, name in kwdefaults) for name in keywords]
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        shape.append((names[more], _KWARGS, False))
+    return tuple(shape), [*defaults, *(kwdefaults[name] for name in keywords if name in kwdefaults)]
+
+
+def _declared(function: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function, **_ANNOTATIONS).parameters.values())
+    except (TypeError, ValueError):  # a builtin that does not say
+        return [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL), inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
+
+
+def _as_they_stand(shape: _Shape) -> str:
+    """The arguments of a call that hands on what these parameters were given, which are called p0, p1 and so on in the source."""
+    forms = {_ARGS: "*p{0}", _KEYWORD: "p{0}=p{0}", _KWARGS: "**p{0}"}
+    return ", ".join([forms.get(kind, "p{0}").format(i) for i, (_, kind, _) in enumerate(shape)])
+
+
+# Keys -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _injected(key: Callable[..., Any], name: str, names: list[str]) -> list[str] | None:
+    """The parameters that the key function is given by name; None where it gets all arguments as they stand."""
+    try:
+        wanted = list(inspect.signature(key, **_ANNOTATIONS).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind in (_POSITIONAL, _ARGS) for p in wanted):
+        return None
+    if any(p.kind == _KWARGS for p in wanted):
+        return names
+    lacking = [p.name for p in wanted if p.name not in names and p.default is p.empty]
+    if lacking:
+        raise TypeError(f"the key function names {', '.join(lacking)}, and {name}({', '.join(names)}) has none such: name those it has")
+    return [p.name for p in wanted if p.name in names]
+
+
+def _key(key: Callable[..., Any], function: Any, name: str, shape: _Shape) -> tuple[Callable[..., Any], str]:
+    """What the twin calls for the key, and with which arguments."""
+    if not hasattr(function, "__wrapped__") or not isinstance(function, types.FunctionType):
+        names = [name for name, _, _ in shape]
+        chosen = _injected(key, name, names)
+        return key, _as_they_stand(shape) if chosen is None else ", ".join(f"p{names.index(name)}=p{names.index(name)}" for name in chosen)
+
+    # a wrapper takes any arguments but declares those of what it wraps, and a key function names those
+    declared = inspect.signature(function, **_ANNOTATIONS)
+    chosen = _injected(key, name, list(declared.parameters))
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        call = declared.bind(*args, **kwargs)
+        call.apply_defaults()
+        return key(*call.args, **call.kwargs) if chosen is None else key(**{name: call.arguments[name] for name in chosen})
+
+    return bound, _as_they_stand(shape)
+
+
+# The same function when its module is executed again ------------------------------------------------------------------------------
+
+_defined: dict[tuple[str, str, str], list[weakref.ref[Any]]] = {}  # by module, file and qualified name
+
+
+def _taken_over(once: Once) -> Once:
+    """The record that an earlier execution of the file left of the function, if it holds an object with a teardown; else this one.
+
+    A name may be defined more than once in one execution: the n-th definition follows the n-th.
+    """
+    function = once.function
+    if (
+        not isinstance(function, types.FunctionType)
+        or function.__closure__
+        or "<locals>" in function.__qualname__
+        or once.code.co_filename.startswith("<")
+    ):
+        return once
+    known = _defined.setdefault((function.__module__, once.code.co_filename, function.__qualname__), [])
+    earlier = [old for ref in known if (old := ref()) and old.function.__globals__ is not function.__globals__]
+    if earlier:
+        old = earlier[0]
+        known.remove(old.ref)
+        holds = any(life.finalizers and life.state == ALIVE for life in list(old.lives.values()))
+        if holds and old.function.__code__ == function.__code__ and type(old) is type(once):
+            old.define(once)
+            once = old
+    known.append(once.ref)
+    return once
+
+
+# The twin -------------------------------------------------------------------------------------------------------------------------
+
+# The record stands in a closure. As a constant of the code it would be read a little faster, but what only a code object refers to is
+# never collected when it is part of a cycle (the collector does not look into code), nor ever on a free-threaded build. As a global it
+# would need a dictionary in place of the user's, which string annotations and warnings refer to.
+_HIT = """\
+def factory(once, defaults):
+ {async_}def twin({parameters}):
+  {key}
+  try: return once.{hit}
+  except once.missing: t = once.making({given})
+"""
+_MISS = """\
+  with t, t: t.fresh and t.keep(t.function({arguments}))
+  return t.value
+ return twin
+"""
+_ASYNC_MISS = """\
+  return await t.make({arguments})
+ return twin
+"""
+
+
+def _signature(shape: _Shape) -> str:
+    written: list[str] = []
+    defaults, before = 0, _POSITIONAL
+    for i, (_, kind, optional) in enumerate(shape):
+        if before == _POSITIONAL != kind and written:
+            written.append("/")
+        if kind == _KEYWORD and before not in (_ARGS, _KEYWORD):
+            written.append("*")
+        written.append({_ARGS: "*", _KWARGS: "**"}.get(kind, "") + f"p{i}" + f"=defaults[{defaults}]" * optional)
+        defaults += optional
+        before = kind
+    if before == _POSITIONAL and written:
+        written.append("/")
+    return ", ".join(written)
+
+
+@functools.cache
+def _factory(parameters: str, arguments: str, key: str | None, given: str, is_async: bool) -> types.CodeType:
+    """Compiled once for each shape of parameters, whatever their names."""
+    source = (_HIT + (_ASYNC_MISS if is_async else _MISS)).format(
+        async_="async " * is_async,
+        parameters=parameters,
+        arguments=arguments,
+        key="" if key is None else f"k = once.key({key})",
+        hit="value" if key is None else "values[k]",
+        given=given,
+    )
+    code = FunctionMaker(name="factory", signature="once, defaults").make(source, {}).__code__
+    return code.replace(co_consts=tuple(on_one_line(const) if isinstance(const, types.CodeType) else const for const in code.co_consts))
+
+
+def _renamed(code: types.CodeType, names: dict[str, str]) -> types.CodeType:
+    """The code with other names for its parameters and variables, and in the keywords of its calls and defaults."""
+    consts: list[Any] = []
+    for const in code.co_consts:
+        if isinstance(const, tuple):
+            const = tuple([names.get(name, name) for name in const])
+        elif isinstance(const, str):
+            const = names.get(const, const)
+        consts.append(const)
+    return code.replace(co_varnames=tuple([names.get(name, name) for name in code.co_varnames]), co_consts=tuple(consts))
+
+
+def _write(once: Once, function: Any, shape: _Shape, defaults: list[Any], key: str | None, is_async: bool) -> Any:
+    """The twin of the function, which asks the record first."""
+    given = "k" if key is not None else ""
+    names = {"k": "key", "t": "__tracebackhide__"}  # pytest hides frames that have a variable of this name
+    for i, (parameter, _, _) in enumerate(shape):
+        names[f"p{i}"] = parameter
+        if parameter == "request" and key is None:
+            given = f"None, p{i}"
+    factory = _renamed(_factory(_signature(shape), _as_they_stand(shape), key, given, is_async), names)
+    # a `def` makes faster functions than types.FunctionType does of finished code, so it is the factory's constant that changes
+    consts = [
+        placed(_renamed(const, names), function, once.code) if isinstance(const, types.CodeType) else const for const in factory.co_consts
+    ]
+    namespace = getattr(innermost(function), "__globals__", None) or {}  # PyPy's builtins say None
+    twin = types.FunctionType(factory.replace(co_consts=tuple(consts)), namespace)(once, defaults)
+    functools.update_wrapper(twin, function, updated=() if isinstance(function, type) else ("__dict__",))
+    if not isinstance(function, types.FunctionType):
+        twin.__annotations__ = {p.name: p.annotation for p in _declared(function) if p.annotation is not p.empty}
+    elif not getattr(function, "__annotate__", None):  # where there is one (3.14 on) it is copied, and may name what is not defined yet
+        twin.__annotations__ = function.__annotations__
+    if _is_generator(inspect.unwrap(function, stop=_is_generator)):
+        # frameworks unwrap to ask whether a function is a generator, and this one no longer is
+        del twin.__wrapped__
+        if hasattr(function, "__wrapped__") or not isinstance(function, types.FunctionType):
+            twin.__signature__ = inspect.signature(function, **_ANNOTATIONS)
+    twin.cache_clear = once.cache_clear
+    return twin
+
+
+def _is_async(function: object) -> bool:
+    """Whether calling it gives a coroutine or an async generator."""
+    method = getattr(type(function), "__call__", None)  # noqa: B004  of a callable instance
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (function, method))
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+# The decorator --------------------------------------------------------------------------------------------------------------------
+
+
+if TYPE_CHECKING:
+
+    class _Nothing:
+        """Only what is Any, or never returns, fits it, so that the last overload is for functions that return Any. Between the others
+        mypy cannot choose then, and without this one it would give a function that its strict mode forbids to call."""
+
+    class _Decorator(Protocol):
+        @overload
+        def __call__(self, function: Callable[P, Generator[T, S, R]], /) -> Callable[P, T]: ...
+        @overload
+        def __call__(self, function: Callable[P, AsyncGenerator[T, S]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+        @overload
+        def __call__(self, function: Callable[P, T], /) -> Callable[P, T]: ...
+        @overload
+        def __call__(self, function: Callable[..., _Nothing], /) -> Any: ...  # type: ignore[overload-cannot-match]
+
+
+@overload
+def memoize(
+    function: Callable[P, Generator[T, S, R]],
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> Callable[P, T]: ...
+@overload
+def memoize(
+    function: Callable[P, AsyncGenerator[T, S]],
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> Callable[P, Coroutine[Any, Any, T]]: ...
+@overload
+def memoize(
+    function: Callable[P, T],
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> Callable[P, T]: ...
+@overload
+def memoize(  # type: ignore[overload-cannot-match]
+    function: Callable[..., _Nothing],
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> Any: ...
+@overload
+def memoize(
+    function: None = None,
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> _Decorator: ...
+def memoize(
+    function: Any = None,
+    /,
+    *,
+    key: Callable[..., Hashable] | None = None,
+    finalizer: Callable[[Any], object] | None = None,
+    inherit: bool = False,
+) -> Any:
+    """Keep the first result of the function for the rest of the process, and hand it to every caller.
+
+    The first call runs the body, and callers that arrive meanwhile, in other threads, wait for it. Every later call returns the same
+    object, whatever its arguments, which are still checked. A body that raises leaves nothing behind: the error reaches its caller,
+    and the next one tries again. A function that returns a generator makes the object that the generator yields; what comes after
+    the `yield` is its teardown. Teardowns run once, at `reset()` or at the exit of the process, in the reverse of the order in which
+    the objects were finished. A forked child makes its own objects.
+
+    Arguments:
+      function: what makes the object: a function, a method in a class body, a class, any callable. With or without parentheses.
+      key: a function that names those of the parameters that it needs and returns something hashable; there is one object for each key.
+      finalizer: is called with the object when it is torn down.
+      inherit: a forked child keeps using the object of its parent; it never tears it down.
+
+    Returns a function with the same name, parameters and documentation; its `cache_clear()` is `reset` of it. What is memoized
+    already is given back as it is.
+
+    Raises TypeError for what is not callable, for `@memoize` above `@staticmethod`, `@classmethod` or `@property`, for a key function
+    that names a parameter that is not there, and for other options on what is memoized already. Calls raise DeadlockError where an
+    object needs itself, RuntimeError where a generator never yields, and TypeError where a key is not hashable. New in 0.1.0.
+    """
+    for option, value in (("key", key), ("finalizer", finalizer)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{option}= takes a function, not {value!r}")
+    if function is None:
+        return functools.partial(memoize, key=key, finalizer=finalizer, inherit=inherit)
+    if isinstance(function, staticmethod | classmethod | property):
+        kind = type(function).__name__
+        raise TypeError(f"@memoize cannot stand above @{kind}: write @{kind} above @memoize")
+    if not callable(function):
+        raise TypeError(f"@memoize takes a function, and {function!r} is not callable: decorate the function that makes it")
+    record = _record_of(function)
+    if record is not None:
+        given = {name: value for name, value in (("key", key), ("finalizer", finalizer), ("inherit", inherit)) if value}
+        if any(getattr(record, name, None) != value for name, value in given.items()):
+            raise TypeError(f"{record.name} is memoized already: give {', '.join(f'{name}=' for name in given)} where it is memoized first")
+        return function
+    original = innermost(function)
+    name: str = getattr(function, "__qualname__", "") or getattr(original, "__qualname__", type(original).__qualname__)
+    shape, defaults = _parameters(function)
+    is_async = _is_async(function)
+    kinds: tuple[Any, Any] = (Once, Keyed)
+    if is_async:  # asyncio is not imported before, and nothing is while an object is made
+        from ._aonce import AsyncKeyed, AsyncOnce
+
+        kinds = (AsyncOnce, AsyncKeyed)
+    once = kinds[key is not None](f"{getattr(function, '__module__', None)}.{name}", _code(original), function, finalizer, inherit)
+    call = None
+    if key is not None:
+        once.key, call = _key(key, function, name, shape)
+    once = _taken_over(once)
+    twin = _write(once, function, shape, defaults, call, is_async)
+    once.twin = weakref.ref(twin)
+    for life in list(once.lives.values()):
+        if life.holds:
+            life.hold()
+    return twin
+
+
+def _record_of(function: Any) -> Once | None:
+    """The record of the very function that `memoize` gave; a wrapper of that is something else."""
+    if isinstance(function, types.FunctionType):
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # a cell that is empty yet
+                if isinstance(cell.cell_contents, Once):
+                    return cell.cell_contents
+    return None
+
+
+async def areset(*functions: Any) -> None:
+    """The same as `reset`, from a coroutine, for objects of every kind.
+
+    Takes what `reset` takes, raises what it raises, and waits without blocking the event loop, on whichever loop it is awaited.
+    Objects of async functions are torn down on their own loop. A caller that is cancelled does not stop a teardown that has begun.
+    New in 0.1.0.
+    """
+    from ._aonce import areset
+
+    await areset(*functions)

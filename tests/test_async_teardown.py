@@ -1,0 +1,779 @@
+"""Promises 18 and 19, and 6 to 14 for tasks: torn down once, on their own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+import textwrap
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from tasks import Place, loop_in_a_thread, resting_loop, script, waiting
+from threads import Call
+
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
+
+
+@pytest.fixture
+def ran() -> list[str]:
+    return []
+
+
+def logged(ran: list[str], name: str, *needs: Callable[[], Awaitable[Any]]) -> Callable[[], Coroutine[Any, Any, str]]:
+    """An async generator function that logs its teardown, which awaits."""
+
+    @memoize
+    async def thing() -> AsyncGenerator[str, None]:
+        for need in needs:
+            await need()
+        yield name
+        await asyncio.sleep(0)
+        ran.append(name)
+
+    return thing
+
+
+class TestGenerators:
+    def test_entered_and_exited_in_one_task(self, ran: list[str]) -> None:
+        """Promise 18: task groups, timeouts and cancel scopes around the `yield` work, since one task enters and exits them."""
+        tasks: list[object] = []
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            tasks.append(asyncio.current_task())
+            async with asyncio.TaskGroup() as group, anyio.create_task_group() as other, asyncio.timeout(1000):
+                with anyio.CancelScope():
+                    group.create_task(asyncio.sleep(0))
+                    other.start_soon(anyio.sleep, 0)
+                    yield 1
+            tasks.append(asyncio.current_task())
+
+        async def use() -> None:
+            assert await thing() == 1
+            await asyncio.create_task(areset(thing))
+
+        asyncio.run(use())
+        asyncio.run(thing())
+        assert len(tasks) == 4
+        assert tasks[0] is tasks[1]
+        assert tasks[2] is tasks[3]
+
+    @pytest.mark.parametrize("scope", ["asyncio task group", "anyio task group", "timeout", "cancel scope"])
+    def test_a_scope_that_is_cancelled(self, scope: str) -> None:
+        """Promise 18: where a scope around the `yield` is cancelled the generator sees it there, its object is forgotten, the next caller
+        makes anew, and errors go to the loop's exception handler."""
+        reported: list[BaseException] = []
+        seen: list[BaseException] = []
+        expire: list[Callable[[], None]] = []
+        end = asyncio.Event()
+
+        async def fail() -> None:
+            await end.wait()
+            raise ValueError("of a child task")
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            if seen:
+                yield 2
+                return
+            try:
+                if scope == "asyncio task group":
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(fail())
+                        yield 1
+                elif scope == "anyio task group":
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(fail)
+                        yield 1
+                elif scope == "timeout":
+                    async with asyncio.timeout(None) as timeout:
+                        expire.append(lambda: timeout.reschedule(0))
+                        yield 1
+                else:
+                    with anyio.CancelScope() as cancelled:
+                        expire.append(cancelled.cancel)
+                        yield 1
+                    seen.append(asyncio.CancelledError())
+            except BaseException as error:
+                seen.append(error)
+                raise
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+            assert await thing() == 1
+            end.set()
+            for call in expire:
+                call()
+            async with asyncio.timeout(30):
+                while thing in finalizers:
+                    await asyncio.sleep(0)
+            assert await thing() == 2
+
+        asyncio.run(main())
+        kinds = {"asyncio task group": ExceptionGroup, "anyio task group": ExceptionGroup, "timeout": TimeoutError}
+        assert [type(error) for error in reported] == ([kinds[scope]] if scope in kinds else [])
+        assert len(seen) == 1
+
+    def test_one_that_never_yields(self) -> None:
+        """Promise 6: a generator that never yields raises RuntimeError that names function, file and line."""
+
+        @memoize
+        async def barren() -> AsyncGenerator[int, None]:
+            if __name__ == "never":
+                yield 1
+
+        line = barren.__code__.co_firstlineno
+        with pytest.raises(RuntimeError, match=rf"barren yields no object \(.*test_async_teardown\.py:{line}\).*yields it once"):
+            asyncio.run(barren())
+
+    def test_one_that_yields_twice(self, ran: list[str]) -> None:
+        """Promise 6: one that yields again raises RuntimeError from its teardown, which names the same, and is closed."""
+
+        @memoize
+        async def fertile() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+                yield 2
+            finally:
+                ran.append("closed")
+
+        async def main() -> None:
+            await fertile()
+            await areset(fertile)
+
+        line = fertile.__code__.co_firstlineno
+        with pytest.raises(ExceptionGroup) as raised:
+            asyncio.run(main())
+        (error,) = raised.value.exceptions
+        assert f"fertile yields more than once ({__file__}:{line})" in str(error)
+        assert ran == ["closed"]
+
+
+class TestEndOfTheLoop:
+    @pytest.mark.parametrize("how", ["asyncio.run", "asyncio.Runner", "loop.close"])
+    def test_objects_live_as_long_as_their_loop(self, how: str, ran: list[str]) -> None:
+        """Promise 18: when the loop ends its objects are torn down there, resumed after their `yield`, in the reverse of the order in
+        which they were finished; the next loop makes new ones. What a plain coroutine function returned is kept."""
+        made = itertools.count()
+        base = logged(ran, "base")
+        top = logged(ran, "top", base)
+
+        @memoize
+        async def plain() -> int:
+            return next(made)
+
+        async def main() -> int:
+            await top()
+            return await plain()
+
+        def run() -> int:
+            if how == "asyncio.run":
+                return asyncio.run(main())
+            if how == "asyncio.Runner":
+                with asyncio.Runner() as runner:
+                    return runner.run(main())
+            loop = asyncio.new_event_loop()
+            try:
+                return loop.run_until_complete(main())
+            finally:
+                loop.close()
+
+        assert [run(), run()] == [0, 0]
+        assert ran == ["top", "base"] * 2
+        assert list(finalizers) == []
+
+    def test_the_loops_own_tasks_finish_first(self, ran: list[str]) -> None:
+        """Promise 18: the loop's own tasks are cancelled and finish first, and may use the object while they do."""
+        thing = logged(ran, "thing")
+
+        async def background() -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                ran.append(f"task finished with the {await thing()}")
+
+        async def main() -> asyncio.Task[None]:
+            await thing()
+            task = asyncio.create_task(background())
+            await asyncio.sleep(0)
+            return task
+
+        asyncio.run(main())
+        assert ran == ["task finished with the thing", "thing"]
+
+    def test_errors_go_to_the_exception_handler(self, ran: list[str]) -> None:
+        """Promise 18: errors of such a teardown go to the loop's exception handler, and stop no other."""
+        reported: list[BaseException] = []
+        first = logged(ran, "first")
+
+        @memoize
+        async def bad() -> AsyncGenerator[int, None]:
+            yield 1
+            raise ValueError("of the teardown")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+            await first()
+            await bad()
+
+        asyncio.run(main())
+        assert ran == ["first"]
+        assert [str(error) for error in reported] == ["of the teardown"]
+        assert "bad" in reported[0].__notes__[0]
+
+    def test_what_a_teardown_makes_anew(self, ran: list[str]) -> None:
+        """Promise 18: what a teardown makes anew on the loop that ends is made to the end, and torn down, too."""
+        late = logged(ran, "late")
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            ran.append(f"thing needs the {await late()}")
+
+        asyncio.run(thing())
+        assert ran == ["thing needs the late", "late"]
+
+    def test_a_body_that_outlasts_the_end(self, ran: list[str]) -> None:
+        """Promise 18: a body that swallows the cancellation at the end of its loop makes an object, which is torn down, too."""
+        busy = Place()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            try:
+                await busy.pass_()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+            yield 1
+            ran.append("down")
+
+        async def main() -> None:
+            main.task = asyncio.ensure_future(thing())  # type: ignore[attr-defined]
+            await busy.reached()
+
+        for shut_down in (True, False):
+            busy.__init__()  # type: ignore[misc]
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(main())
+            if shut_down:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            main.task.cancel()  # type: ignore[attr-defined]
+            loop.run_until_complete(asyncio.wait([main.task]))  # type: ignore[attr-defined]
+            loop.close()
+            assert ran.pop() == "down"
+            assert ran == []
+
+
+class TestReset:
+    def test_areset(self, ran: list[str]) -> None:
+        """Promise 19: `await areset()` tears down objects of every kind, in the reverse of the order in which they were finished."""
+        first = logged(ran, "first")
+
+        async def end(text: str) -> None:
+            await asyncio.sleep(0)
+            ran.append(text)
+
+        @memoize(finalizer=end)
+        async def second() -> str:
+            await first()
+            finalizers.register(second, end, "awaited callback")
+            return "second"
+
+        @memoize(finalizer=ran.append)
+        def plain() -> str:
+            return "plain"
+
+        async def main() -> None:
+            for everything in (False, True):
+                await second()
+                plain()
+                await (areset() if everything else areset(first, plain, second))
+                assert ran == ["plain", "second", "awaited callback", "first"]
+                ran.clear()
+            await areset(first)
+
+        asyncio.run(main())
+
+    def test_reset_on_the_loop_itself(self, ran: list[str]) -> None:
+        """Promise 19: `reset` on the loop of the object raises RuntimeError that says `await areset()`, and tears nothing down."""
+        thing = logged(ran, "thing")
+
+        @memoize(finalizer=ran.append)
+        def plain() -> str:
+            return "plain"
+
+        async def main() -> None:
+            await thing()
+            plain()
+            for functions in ((), (plain, thing)):
+                with pytest.raises(RuntimeError, match=r"thing lives on the event loop that runs here.*await areset\(\)"):
+                    reset(*functions)
+            assert ran == []
+            assert plain in finalizers
+
+        asyncio.run(main())
+        assert ran == ["thing"]
+
+    @pytest.mark.parametrize("asker", ["plain code", "another loop"])
+    @pytest.mark.parametrize("where", ["running elsewhere", "resting here", "closed"])
+    @pytest.mark.parametrize("kind", ["coroutine function", "async generator"])
+    def test_from_outside_of_the_loop(self, asker: str, where: str, kind: str, ran: list[str]) -> None:
+        """Promise 19: objects are torn down on their own loop, which may run in another thread or rest in this one; those of a plain
+        coroutine function whose loop has closed, on a fresh one. Their finalizers get the object that is being torn down."""
+        loops: list[object] = []
+
+        async def end(value: object) -> None:
+            await asyncio.sleep(0)
+            loops.append(asyncio.get_running_loop())
+            assert await thing() is value
+            ran.append("down")
+
+        async def generating() -> AsyncGenerator[object, None]:
+            loops.append(asyncio.get_running_loop())
+            value = object()
+            yield value
+            await end(value)
+
+        async def plain() -> object:
+            loops.append(asyncio.get_running_loop())
+            return object()
+
+        thing: Callable[[], Any] = memoize(generating) if kind == "async generator" else memoize(finalizer=end)(plain)
+
+        def ask() -> None:
+            if asker == "plain code":
+                reset(thing)
+            else:
+                asyncio.run(areset(thing))
+
+        if where == "closed":
+            asyncio.run(thing())
+            ask()
+        else:
+            with loop_in_a_thread() if where == "running elsewhere" else resting_loop() as run:
+                run(thing())
+                ask()
+                assert ran == ["down"]
+        assert ran == ["down"]
+        assert (loops[0] is loops[1]) == (where != "closed" or kind == "async generator")
+        assert thing not in finalizers
+
+    def test_reset_of_a_resting_loop_under_another(self, ran: list[str]) -> None:
+        """Promise 19: an object of a loop that rests is torn down also by `reset` while another loop runs in its thread."""
+        thing = logged(ran, "thing")
+
+        async def main() -> None:
+            reset(thing)
+            assert ran == ["thing"]
+
+        with resting_loop() as run:
+            run(thing())
+            asyncio.run(main())
+
+    def test_errors(self, ran: list[str]) -> None:
+        """Promise 8: all errors come in one ExceptionGroup, each with a note that names its function, and stop nothing."""
+
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise OSError("of a callback")
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            finalizers.register(thing, ran.append, "first")
+            yield 1
+            raise ValueError("of the rest")
+
+        async def main() -> None:
+            await thing()
+            finalizers.register(thing, fail)
+            await areset()
+
+        with pytest.raises(ExceptionGroup) as raised:
+            asyncio.run(main())
+        assert [str(error) for error in raised.value.exceptions] == ["of a callback", "of the rest"]
+        assert all("thing" in error.__notes__[0] for error in raised.value.exceptions)
+        assert ran == ["first"]
+
+    @pytest.mark.parametrize("kind", ["coroutine function", "async generator"])
+    @pytest.mark.parametrize("rest", ["the loop goes on", "the loop ends"])
+    def test_a_cancelled_areset(self, kind: str, rest: str, ran: list[str]) -> None:
+        """Promise 19: a cancelled `areset` stops no teardown that has begun, nor does the loop's end; errors are reported."""
+        place, reported = Place(), list[str]()
+
+        async def end(_: object = None) -> None:
+            await place.pass_()
+            ran.append("down")
+            raise ValueError("of the teardown")
+
+        @memoize
+        async def generating() -> AsyncGenerator[int, None]:
+            yield 1
+            await end()
+
+        @memoize(finalizer=end)
+        async def plain() -> int:
+            return 1
+
+        thing = plain if kind == "coroutine function" else generating
+
+        def report(loop: object, context: dict[str, Any]) -> None:
+            error = context["exception"]
+            reported.extend(str(each) for each in (error.exceptions if isinstance(error, ExceptionGroup) else [error]))
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(report)
+            await thing()
+            task = asyncio.ensure_future(areset(thing))
+            await place.reached()
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            asyncio.get_running_loop().call_soon(place.go)
+            if rest == "the loop goes on":
+                assert await thing() == 1
+                assert ran == ["down"]
+                finalizers.unregister(thing, end)
+                place.go()
+
+        asyncio.run(main())
+        assert ran[0] == "down"
+        assert reported[0] == "of the teardown"
+
+    @pytest.mark.parametrize("where", ["making", "teardown"])
+    def test_inside(self, where: str, ran: list[str]) -> None:
+        """Promise 10: inside f's making or teardown `areset(f)` raises DeadlockError, tears nothing down; `areset()` leaves f out."""
+        other = logged(ran, "other")
+
+        async def inside() -> None:
+            await other()
+            with pytest.raises(DeadlockError, match="thing"):
+                await areset(other, thing)
+            assert ran == []
+            await areset()
+            assert ran == ["other"]
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            if where == "making":
+                await inside()
+            yield 2
+            if where == "teardown":
+                await inside()
+
+        async def main() -> None:
+            assert await thing() == 2
+            await areset(thing)
+            assert thing not in finalizers
+
+        asyncio.run(main())
+        assert ran == ["other"]
+
+    @pytest.mark.parametrize("asker", ["the same loop", "another thread"])
+    def test_it_waits_for_a_making(self, asker: str, ran: list[str]) -> None:
+        """Promise 10: a reset waits for whoever makes the object, and takes it."""
+        place = Place()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            await place.pass_()
+            yield 1
+            ran.append("down")
+
+        async def main() -> None:
+            making = asyncio.ensure_future(thing())
+            await place.reached()
+            if asker == "the same loop":
+                resetting = asyncio.ensure_future(areset(thing))
+                await waiting(resetting)
+                place.go()
+                await resetting
+            else:
+                call = Call(reset, thing).until_it_waits()
+                place.go()
+                await asyncio.to_thread(call.result)
+            assert await making == 1
+            assert ran == ["down"]
+
+        asyncio.run(main())
+
+    def test_callers_wait_and_make_anew(self, ran: list[str]) -> None:
+        """Promise 9: while the object is torn down callers on any loop wait, then one makes a new one and all get that."""
+        place, numbers = Place(), itertools.count()
+
+        @memoize
+        async def port() -> AsyncGenerator[int, None]:
+            number = next(numbers)
+            ran.append(f"bind {number}")
+            yield number
+            if number == 0:
+                await place.pass_()
+            ran.append(f"free {number}")
+
+        async def main() -> None:
+            await port()
+            resetting = asyncio.ensure_future(areset(port))
+            await place.reached()
+            callers = [asyncio.ensure_future(port()) for _ in range(3)]
+            await waiting(*callers)
+            place.go()
+            await resetting
+            assert await asyncio.gather(*callers) == [1, 1, 1]
+            assert ran == ["bind 0", "free 0", "bind 1"]
+
+        asyncio.run(main())
+
+    def test_each_teardown_runs_once(self) -> None:
+        """Promise 7: however many tasks and threads reset at the same instant, each teardown runs exactly once."""
+        for _ in range(20):
+            count = itertools.count()
+
+            @memoize
+            async def thing(count: Iterator[int] = count) -> AsyncGenerator[int, None]:
+                yield 1
+                await asyncio.sleep(0)
+                next(count)
+
+            async def end(thing: Any = thing) -> None:
+                await asyncio.gather(areset(thing), areset(), areset(thing))
+
+            with loop_in_a_thread() as run:
+                run(thing())
+                for call in [Call(run, end()), Call(asyncio.run, end()), Call(reset, thing), Call(reset)]:
+                    call.result()
+                assert next(count) == 1
+
+
+class TestRegister:
+    def test_in_the_body_and_elsewhere(self, ran: list[str]) -> None:
+        """Promise 11: in the body `register` binds to the object being made, elsewhere to the one that the function holds."""
+
+        @memoize(key=lambda key: key)
+        async def thing(key: str) -> str:
+            await asyncio.sleep(0)
+            finalizers.register(thing, ran.append, key)
+            return key
+
+        async def main() -> None:
+            with pytest.raises(LookupError, match="holds no object"):
+                finalizers.register(thing, ran.append, "nothing")
+            await asyncio.gather(thing("a"), thing("b"))
+            with pytest.raises(LookupError, match="holds 2 objects under different keys"):
+                finalizers.register(thing, ran.append, "several")
+            assert len(finalizers) == 2
+            await areset(thing)
+
+        asyncio.run(main())
+        assert sorted(ran) == ["a", "b"]
+
+    def test_what_a_finalizer_registers(self, ran: list[str]) -> None:
+        """Promise 11: what a finalizer registers on its own object still runs."""
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            finalizers.register(thing, ran.append, "registered in the teardown")
+
+        asyncio.run(thing())
+        assert ran == ["registered in the teardown"]
+
+
+THING = """\
+@memoize
+async def thing():
+    yield "object"
+    print("down on its loop:", asyncio.get_running_loop() is loop)
+    assert await thing() == "object"
+    await asyncio.sleep(0)
+    if sys.version_info[:2] != (3, 12):  # early ones refuse to start threads at exit
+        await asyncio.to_thread(int)
+    print("down")
+
+async def end(value):
+    print("plain down")
+    await asyncio.sleep(0)
+
+@memoize(finalizer=end)
+async def plain():
+    return 1
+
+"""
+
+ENDS = {
+    "asyncio.run": """\
+        async def main():
+            global loop
+            loop = asyncio.get_running_loop()
+            await plain()
+            await thing()
+        asyncio.run(main())
+        """,
+    "a loop in a daemon thread": """\
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        async def main():
+            await plain()
+            await thing()
+        asyncio.run_coroutine_threadsafe(main(), loop).result()
+        import atexit
+        def stop():
+            loop.call_soon_threadsafe(loop.stop)
+            while loop.is_running(): pass
+            loop.close()
+        atexit.register(stop)
+        """,
+    "a loop that is never closed": """\
+        loop = asyncio.new_event_loop()
+        async def main():
+            await plain()
+            await thing()
+        loop.run_until_complete(main())
+        import atexit
+        atexit.register(loop.close)
+        """,
+    "sys.exit in a coroutine": """\
+        async def main():
+            global loop
+            loop = asyncio.get_running_loop()
+            await plain()
+            await thing()
+            sys.exit(3)
+        asyncio.run(main())
+        """,
+    "Ctrl-C": """\
+        async def main():
+            global loop
+            loop = asyncio.get_running_loop()
+            await plain()
+            await thing()
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(1000)
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            sys.exit(130)
+        """,
+}
+
+
+class TestExit:
+    @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
+    @pytest.mark.parametrize("end", ENDS)
+    def test_everything_is_torn_down(self, end: str, uvloop: bool, tmp_path: Path) -> None:
+        """Promises 12 and 19: at exit everything is torn down, on its own loop if that is left, without noise."""
+        source = THING + textwrap.dedent(ENDS[end])
+        if uvloop:
+            pytest.importorskip("uvloop", exc_type=ImportError)
+            source = "import uvloop\n" + source.replace("asyncio.run(", "uvloop.run(").replace("asyncio.new", "uvloop.new")
+        printed, noise, status = script(source, tmp_path)
+        assert noise == ""
+        assert sorted(printed.splitlines()) == ["down", "down on its loop: True", "plain down"]
+        assert status == {"sys.exit in a coroutine": 3, "Ctrl-C": 130}.get(end, 0)
+
+    def test_cancellations_make_no_noise(self, tmp_path: Path) -> None:
+        """Promise 19: makings that are cancelled or left when the loop ends, and resets from everywhere, leave no noise in debug mode."""
+        source = """
+            async def left():
+                await thing()
+            async def main():
+                global loop
+                loop = asyncio.get_running_loop()
+                for pause in range(4):
+                    task = asyncio.create_task(slow())
+                    for _ in range(pause):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.wait([task])
+                await thing()
+                await areset()
+                await thing()
+                await asyncio.to_thread(reset, thing)
+                main.left = asyncio.create_task(slow()), asyncio.create_task(left())
+                await asyncio.sleep(0)
+            @memoize
+            async def slow():
+                await asyncio.sleep(1000)
+                yield 1
+            asyncio.run(main())
+            gc.collect()
+            print(len(finalizers))
+            """
+        printed, noise, status = script(THING + textwrap.dedent(source), tmp_path)
+        assert noise == ""
+        assert printed.splitlines()[-1] == "0"
+        assert status == 0
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    @pytest.mark.parametrize(
+        "resting",
+        [
+            True,
+            pytest.param(
+                False,
+                marks=pytest.mark.skipif(sys.version_info >= (3, 14), reason="a child that a task has forked can run no other loop"),
+            ),
+        ],
+        ids=["the loop rests", "the loop runs"],
+    )
+    def test_a_forked_child(self, resting: bool, tmp_path: Path) -> None:
+        """Promise 14: a forked child makes its own and never finalizes its parent's, not by reset, not at exit, not by collection."""
+        source = f"""
+            parent = os.getpid()
+            def who():
+                return "parent" if os.getpid() == parent else "child"
+            @memoize
+            async def thing():
+                owner = who()
+                try:
+                    yield owner
+                finally:
+                    print(f"{{owner}}'s is torn down by the {{who()}}", flush=True)
+            @memoize(inherit=True)
+            async def inherited():
+                try:
+                    yield who()
+                finally:
+                    print(f"inherited is torn down by the {{who()}}", flush=True)
+            async def bye():
+                print("registered by the child", flush=True)
+            def child():
+                reset(thing)
+                assert asyncio.run(thing()) == "child"
+                assert asyncio.run(inherited()) == "parent"
+                finalizers.register(inherited, bye)
+                reset(inherited)
+                gc.collect()
+                sys.exit(0)
+            async def main():
+                await thing()
+                await inherited()
+                asyncio.get_running_loop().slow_callback_duration = 1000
+                if not {resting}:
+                    fork()
+                    await asyncio.sleep(0)
+            def fork():
+                pid = os.fork()
+                if not pid:
+                    asyncio._set_running_loop(None)
+                    child()
+                assert os.waitpid(pid, 0)[1] == 0
+            with asyncio.Runner() as runner:
+                runner.run(main())
+                if {resting}:
+                    fork()
+            """
+        printed, noise, status = script(source, tmp_path)
+        assert printed.splitlines() == [
+            "child's is torn down by the child",
+            "registered by the child",
+            "inherited is torn down by the parent",
+            "parent's is torn down by the parent",
+        ]
+        assert noise == ""
+        assert status == 0

@@ -1,0 +1,206 @@
+"""Promise 25: the same function when its module is executed again."""
+
+from __future__ import annotations
+
+import importlib
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from memoize_once import finalizers, reset
+
+SOURCE = """
+from memoize_once import finalizers, memoize
+
+events = []
+
+@memoize
+def server():
+    number = object()
+    yield number
+    events.append("torn down")
+
+@memoize(finalizer=lambda value: None)
+def client():
+    return object()
+
+@memoize
+def settings():
+    return object()
+
+@memoize
+def registered():
+    finalizers.register(registered, print, end="")
+    return object()
+
+@memoize(key=lambda name: name)
+def keyed(name):
+    yield object()
+
+def local():
+    @memoize
+    def function():
+        yield object()
+    return function
+
+def closing(value):
+    return memoize(lambda: (yield [value]))
+
+closure = closing(1)
+in_a_function = local()
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "again", raising=False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path = tmp_path / "again.py"
+    path.write_text(SOURCE)
+    return path
+
+
+def import_anew() -> ModuleType:
+    sys.modules.pop("again", None)
+    importlib.invalidate_caches()
+    return importlib.import_module("again")
+
+
+@pytest.mark.parametrize("name", ["server", "client", "registered"])
+def test_an_object_with_teardown_is_taken_over(path: Path, name: str) -> None:
+    """Promise 25: a module that is imported again after it was dropped takes over the objects that have a teardown."""
+    old = import_anew()
+    value = getattr(old, name)()
+    new = import_anew()
+    assert getattr(new, name) is not getattr(old, name)
+    assert getattr(new, name)() is getattr(old, name)() is value
+    assert list(finalizers) == [getattr(new, name)]
+
+
+def test_each_key_is_taken_over(path: Path) -> None:
+    """Promise 25: with `key=` all keys are."""
+    old = import_anew()
+    values = [old.keyed("a"), old.keyed("b")]
+    new = import_anew()
+    assert [new.keyed("a"), new.keyed("b")] == values
+    assert new.keyed("c") is old.keyed("c")
+
+
+def test_old_and_new_are_one_function(path: Path) -> None:
+    """Promise 25: resetting either resets both, and the next making runs the newest definition, whoever calls."""
+    old = import_anew()
+    first = old.server()
+    new = import_anew()
+    newest = import_anew()
+    reset(new.server)
+    assert old.events == ["torn down"]
+    second = old.server()
+    assert newest.server() is new.server() is second is not first
+    reset(old.server)
+    assert newest.events == ["torn down"]
+
+
+@pytest.mark.parametrize("name", ["settings", "closure", "in_a_function"])
+def test_what_is_made_anew(path: Path, name: str) -> None:
+    """Promise 25: an object without teardown, a closure and a local function are made anew."""
+    value = getattr(import_anew(), name)()
+    assert getattr(import_anew(), name)() is not value
+
+
+def test_a_function_that_holds_nothing(path: Path) -> None:
+    """Promise 25: only an object that is there is taken over: two definitions that hold none stay two functions."""
+    old, new = import_anew(), import_anew()
+    assert old.server() is not new.server()
+
+
+def test_changed_code(path: Path) -> None:
+    """Promise 25: a function whose code has changed is a new one, and the old object stays until it is torn down."""
+    old = import_anew()
+    value = old.server()
+    path.write_text(SOURCE.replace("torn down", "changed"))
+    assert import_anew().server() is not value
+    reset()
+    assert old.events == ["torn down"]
+
+
+def test_reload_is_the_same_namespace(path: Path) -> None:
+    """Promise 25: what is defined again in the same namespace, by `importlib.reload` or in a loop, is a new function."""
+    module = import_anew()
+    value = module.server()
+    assert importlib.reload(module).server() is not value
+
+
+def test_definitions_in_a_loop(path: Path) -> None:
+    """Promise 25: of several definitions of one name the first follows the first, the second the second."""
+    path.write_text(
+        "from memoize_once import memoize\nservers = []\n"
+        "for i in range(3):\n    @memoize\n    def server(i=i):\n        yield [i]\n    servers.append(server)\n"
+    )
+    values = [server() for server in import_anew().servers]
+    assert values == [[0], [1], [2]]
+    assert all(server() is value for server, value in zip(import_anew().servers, values, strict=True))
+
+
+def test_files_of_the_same_name(path: Path, tmp_path: Path) -> None:
+    """Promise 25: files of the same name in different folders have nothing to do with each other."""
+    other = tmp_path / "other" / "again.py"
+    other.parent.mkdir()
+    other.write_text(SOURCE)
+    one, another = (runpy.run_path(str(p), run_name="again") for p in (path, other))
+    assert one["server"]() is not another["server"]()
+    assert runpy.run_path(str(path), run_name="again")["server"]() is one["server"]()
+    assert runpy.run_path(str(path), run_name="different")["server"]() is not one["server"]()
+
+
+@pytest.mark.parametrize("name", ["<string>", "<stdin>"])
+def test_code_without_a_file(name: str) -> None:
+    """Promise 25: code without a file is new each time."""
+    values = []
+    for _ in range(2):
+        namespace: dict[str, Any] = {"__name__": "again"}
+        exec(compile(SOURCE, name, "exec"), namespace)
+        values.append(namespace["server"]())
+    assert values[0] is not values[1]
+
+
+RUN_TWICE = """
+import sys
+import pytest
+
+for _ in range(2):
+    assert pytest.main(["-q", "-p", "no:cacheprovider"]) == 0
+print("sessions over")
+"""
+CONFTEST = """
+import pytest
+from memoize_once import memoize
+
+@pytest.fixture(scope="session")
+@memoize
+def server():
+    print("up", file=open("log", "a"))
+    yield object()
+    print("down", file=open("log", "a"))
+"""
+
+
+@pytest.mark.parametrize("folders", [["."], ["a", "b"]], ids=["one conftest", "two of the same name"])
+def test_a_second_pytest_main(pytester: pytest.Pytester, folders: list[str]) -> None:
+    """Promise 25: a `conftest.py` that a second `pytest.main()` executes anew starts no second server; each file has its own."""
+    for folder in folders:
+        target = pytester.path / folder
+        target.mkdir(exist_ok=True)
+        (target / "conftest.py").write_text(CONFTEST)
+        (target / f"test_in_{folder.strip('.')}.py").write_text("def test_one(server): pass\ndef test_two(server): pass\n")
+    script = pytester.makepyfile(run=RUN_TWICE)
+    log = pytester.path / "log"
+    log.touch()
+    result = pytester.run(sys.executable, script)
+    result.stdout.fnmatch_lines(["*2 passed*" if len(folders) == 1 else "*4 passed*", "sessions over"])
+    assert result.ret == 0
+    assert sorted(log.read_text().split()) == sorted(["up", "down"] * len(folders))

@@ -1,0 +1,138 @@
+"""Promises 2 to 4, 7 and 9 to 11 in every order of steps of two and of three threads, not only in those that happen."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import pytest
+from scheduler import LONG, Ledger, Race, Thing, every_schedule, step
+
+from memoize_once import DeadlockError, finalizers, memoize, reset
+
+
+class Subject:
+    """A memoized function with a teardown, and what actors do with it."""
+
+    def __init__(self, failures: int, registers: bool) -> None:
+        self.ledger = ledger = Ledger()
+        self.got: list[Thing] = []
+        self._tokens = itertools.count()
+        tries = itertools.count()
+
+        @memoize
+        def function() -> Generator[Thing, None, None]:
+            thing = ledger.begin(function)
+            step()
+            if next(tries) < failures:
+                raise ValueError("fails")
+            if registers:
+                finalizers.register(function, lambda: ledger.register(function, "by a finalizer"))
+            yield ledger.made(thing)
+            ledger.ends(thing)
+            step()
+
+        self.function: Any = function
+
+    def call(self) -> None:
+        step()
+        self.got.append(self.ledger.got(self.function))
+
+    def reset(self) -> None:
+        step()
+        with self.ledger.resetting("thing"):
+            reset(self.function)
+
+    def reset_all(self) -> None:
+        step()
+        with self.ledger.resetting("thing"):
+            reset()
+
+    def register(self) -> None:
+        step()
+        self.ledger.register(self.function, next(self._tokens))
+
+
+def race(*actors: str, made: bool = False, failures: int = 0, registers: bool = False) -> Race:
+    """Each actor is given by what it does, one after another."""
+    subject = Subject(failures, registers)
+    if made:
+        subject.function()
+
+    def act(names: str) -> None:
+        for name in names.split():
+            getattr(subject, name)()
+
+    def check(errors: list[BaseException | None]) -> None:
+        assert sum(error is not None for error in errors) == failures, errors
+        assert all(isinstance(error, ValueError | None) for error in errors), errors
+        if "reset" not in " ".join(actors):
+            assert len(set(subject.got)) == 1, "callers got different objects"
+        for _ in range(2):  # it works as before, too
+            reset()
+            subject.call()
+        reset()
+        subject.ledger.check()
+
+    return Race([partial(act, names) for names in actors], check)
+
+
+def ring(*needs: int | None) -> Race:
+    """Each actor calls a function of its own, whose body calls the function of the actor with this number."""
+    functions: list[Any] = []
+    told: list[DeadlockError] = []
+
+    def function(need: int | None) -> Callable[[], int]:
+        @memoize
+        def member() -> int:
+            step()
+            if need is not None:
+                try:
+                    functions[need]()
+                except DeadlockError as error:
+                    told.append(error)
+            return len(functions)
+
+        return member
+
+    def check(errors: list[BaseException | None]) -> None:
+        assert not any(errors), errors
+        assert len(told) == (None not in needs), "not exactly one was told of a ring, or one where there is none"
+
+    functions += map(function, needs)
+    return Race(functions, check)
+
+
+RACES = {
+    "call, call": partial(race, "call", "call"),
+    "call, reset": partial(race, "call", "reset"),
+    "call, reset of an object": partial(race, "call", "reset", made=True),
+    "call and reset, reset": partial(race, "call reset", "reset"),
+    "call, reset of everything": partial(race, "call", "reset_all"),
+    "reset, reset": partial(race, "reset", "reset", made=True),
+    "reset, reset of everything": partial(race, "reset", "reset_all", made=True),
+    "register, reset": partial(race, "register", "reset", made=True),
+    "register, reset, and a finalizer registers": partial(race, "register", "reset", made=True, registers=True),
+    "call, call that fails": partial(race, "call", "call", failures=1),
+    "call, call of two that need each other": partial(ring, 1, 0),
+    "call, call of two of which one needs the other": partial(ring, 1, None),
+    "call, call, reset": partial(race, "call", "call", "reset"),
+    "call, reset, reset": partial(race, "call", "reset", "reset", made=True),
+    "call, register, reset": partial(race, "call", "register", "reset", made=True),
+    "call, call, call that fails": partial(race, "call", "call", "call", failures=1),
+    "call, call, call of three that need each other": partial(ring, 1, 2, 0),
+    "call, call, call of three in a chain": partial(ring, 1, 2, None),
+}
+
+
+@pytest.mark.parametrize("race", RACES.values(), ids=RACES)
+def test_every_interleaving(race: Callable[[], Race]) -> None:
+    """Promises 2 to 4, 7 and 9 to 11: wherever threads stop each other in the library, callers share one object and get none that was torn
+    down before they called; each making has one teardown and each finalizer runs once; a reset returns when the object is gone; of a ring
+    exactly one is told; nobody is left waiting, and nothing is left behind."""
+    of_two = len(race().actions) == 2
+    count = every_schedule(race, preemptions=1 + of_two + LONG)
+    print(count, "schedules")
+    assert count > 300  # no race is over before it has begun

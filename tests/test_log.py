@@ -1,0 +1,43 @@
+"""Promise 28: the log."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Generator
+
+import pytest
+
+from memoize_once import memoize, reset
+
+
+@memoize
+def thing() -> Generator[int, None, None]:
+    yield 1
+
+
+@memoize
+def failing() -> Generator[int, None, None]:
+    yield 1
+    raise ValueError
+
+
+def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 28: at DEBUG it says which object was made and torn down, by module and qualified name, and how long that took."""
+    with caplog.at_level(logging.DEBUG, "memoize_once"):
+        thing()
+        thing()
+        reset(thing)
+        reset(thing)
+    made, torn_down = caplog.messages
+    assert re.fullmatch(r"made test_log\.thing in \d+\.\d+ seconds", made)
+    assert re.fullmatch(r"tore down test_log\.thing in \d+\.\d+ seconds", torn_down)
+    assert {(record.name, record.levelname) for record in caplog.records} == {("memoize_once", "DEBUG")}
+
+
+def test_errors_are_raised(caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 28: at ERROR it says nothing, since errors are raised."""
+    failing()
+    with pytest.raises(ExceptionGroup):
+        reset(failing)
+    assert caplog.messages == []

@@ -126,6 +126,10 @@ class Life:
         once = self.once()
         return once.name if once else "a function that is gone"
 
+    def in_place(self) -> bool:
+        once = self.once()
+        return once is not None and once.lives.get(self.key) is self
+
     def here(self) -> bool:
         """Whether it has to be torn down by an event loop that this thread runs right now."""
         return False

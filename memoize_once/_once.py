@@ -514,8 +514,8 @@ def reset(*functions: Any) -> None:
 
 def selected(functions: tuple[Any, ...], own: list[Life]) -> list[Life]:
     """The lives that a reset takes; raises before anything is torn down."""
-    if not functions:
-        return [life for life in list(alive) if not own or life.state == ALIVE]
+    if not functions:  # a caller's that is about to find another's object has no place and no end
+        return [life for life in list(alive) if life.in_place() and (not own or life.state == ALIVE)]
     records = {id(record): record for record in map(_record, functions)}.values()
     lives = [life for record in records for life in list(record.lives.values())]
     for life in lives:

@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from tasks import Place, loop_in_a_thread, resting_loop, script, waiting
-from threads import Call
+from threads import LIMIT, Call
 
 from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
@@ -501,6 +502,38 @@ class TestReset:
             assert ran == ["down"]
 
         asyncio.run(main())
+
+    def test_everything_while_a_caller_looks(self) -> None:
+        """Promise 10: a `reset()` that comes while a task is about to find the object of another does not wait for that task's own making,
+        which never begins."""
+        here, resets = threading.current_thread(), list[Call]()
+
+        class Key:
+            def __hash__(self) -> int:
+                return 1
+
+            def __eq__(self, other: object) -> bool:
+                if threading.current_thread() is here:
+                    resets.append(Call(reset))
+                    resets[-1].until_it_waits()
+                return True
+
+        @memoize(key=lambda key: key)
+        async def thing(key: Key) -> AsyncGenerator[object, None]:
+            go.set()
+            await asyncio.sleep(0)
+            yield object()
+
+        async def use() -> None:
+            making = asyncio.create_task(thing(Key()))
+            await go.wait()
+            await thing(Key())
+            await making
+            while any(call.is_alive() for call in resets):
+                await asyncio.sleep(0)
+
+        go = asyncio.Event()
+        asyncio.run(asyncio.wait_for(use(), LIMIT))
 
     def test_callers_wait_and_make_anew(self, ran: list[str]) -> None:
         """Promise 9: while the object is torn down callers on any loop wait, then one makes a new one and all get that."""

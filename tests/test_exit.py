@@ -315,7 +315,11 @@ WAYS = {
         "test_script",
     ),
     "pytest-n2": Way(
-        "def test(): program()",
+        """
+        import traceback
+        sys.excepthook = lambda *error: os.write(2, "".join(traceback.format_exception(*error)).encode())  # whole, or two would mix
+        def test(): program()
+        """,
         ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist", "-n2", "--dist=each", "test_script.py"),
         "test_script.py",
         "test_script",

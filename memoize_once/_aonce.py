@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import os
 import sys
@@ -27,7 +26,7 @@ from typing import Any, cast
 
 from . import _finalizers
 from ._finalizers import ALIVE, DONE, ENDING, GONE, MAKING, Life, Memoized, alive, in_order, leak, logger, of_thread, running
-from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, on_one_line, raise_together, selected, wait, wait_for
+from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, raise_together, selected, wait, wait_for
 
 __tracebackhide__ = True
 
@@ -69,9 +68,6 @@ async def _changed(life: Life, state: str) -> None:
 async def _step(awaitable: Awaitable[Any]) -> Any:
     __tracebackhide__ = True
     return await awaitable
-
-
-_STEP = on_one_line(_step.__code__)
 
 
 class _Caller:
@@ -134,7 +130,7 @@ class AsyncLife(Life):
     async def _keep(self, once: Any, call: list[Callable[[], Any]]) -> None:
         since = time.perf_counter()
         try:
-            value = await once.framed(_STEP)(self._open(call.pop()()))
+            value = await once.framed(_step)(self._open(call.pop()()))
             rest = () if self.generator is None else (self._rest, (once,))
             once.keep(self, value, *rest)
         except BaseException as error:
@@ -257,7 +253,7 @@ class AsyncLife(Life):
         """The rest of a generator is its teardown."""
         generator: Any = self.generator
         try:
-            await once.framed(_STEP)(generator.__anext__() if self.thrown is None else generator.athrow(self.thrown))
+            await once.framed(_step)(generator.__anext__() if self.thrown is None else generator.athrow(self.thrown))
         except StopAsyncIteration:
             return
         except asyncio.CancelledError:
@@ -348,8 +344,8 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
 class AsyncOnce(Once):
     __slots__ = ()
 
-    def making(self, key: object = None, request: object = None) -> Any:
-        return _Making(self, key, request)
+    def making(self, arguments: dict[str, Any], key: object = None) -> Any:
+        return _Making(self, arguments, key)
 
     def end(self, life: Any, errors: list[BaseException], and_wait: bool) -> None:
         if life.claimed(object()):
@@ -374,14 +370,14 @@ class AsyncKeyed(Keyed, AsyncOnce):
 class _Making:
     """What the function that users call does when it finds no object."""
 
-    __slots__ = ("key", "once", "request")
+    __slots__ = ("arguments", "key", "once")
 
-    def __init__(self, once: AsyncOnce, key: object, request: object) -> None:
+    def __init__(self, once: AsyncOnce, arguments: dict[str, Any], key: object) -> None:
         self.once = once
+        self.arguments = arguments
         self.key = key
-        self.request = request
 
-    async def make(self, /, *args: Any, **kwargs: Any) -> Any:
+    async def make(self) -> Any:
         once = self.once
         check_key(once, self.key)
         while True:
@@ -391,8 +387,7 @@ class _Making:
                 alive[life] = None  # before it is anybody's, so that no fork can overlook it
                 found: Any = once.lives.setdefault(self.key, life)
                 if found is life:
-                    once.check(self.request)
-                    life.start(once, functools.partial(once.function, *args, **kwargs))
+                    life.start(once, once.body(self.arguments))
                 else:
                     alive.pop(life, None)
             except BaseException:

@@ -1,8 +1,8 @@
 """The decorator: what kind of function it is given, and the twin that it writes for it.
 
 The twin is what users call: a real function with the parameters of the original, whose hit is one attribute read and a return. It is
-compiled once for each shape of parameters; what differs between functions of a shape is put into its code afterwards. It carries the
-file and the line of the original, and calls the body itself, so that tracebacks and warnings point to the user's code.
+compiled once for each number of parameters; their names and kinds are put into its code afterwards. It carries the file and the line of
+the original, and calls the body itself, so that tracebacks and warnings point to the user's code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from decorator import FunctionMaker
 
 from ._finalizers import ALIVE
-from ._once import Keyed, Once, innermost, on_one_line, placed
+from ._once import Keyed, Once, Parameters, innermost, placed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +32,6 @@ R = TypeVar("R")
 # On 3.14 and later annotations may name what is not defined yet
 _ANNOTATIONS: Any = {"annotation_format": inspect.signature.__globals__["Format"].FORWARDREF} if sys.version_info >= (3, 14) else {}
 _NO_CODE = compile("", "<memoize_once>", "exec")
-_POSITIONAL, _EITHER, _ARGS, _KEYWORD, _KWARGS = map(int, inspect._ParameterKind)  # as numbers they are hashed faster
 
 
 def _code(function: Any) -> types.CodeType:
@@ -44,32 +43,24 @@ def _code(function: Any) -> types.CodeType:
     return _NO_CODE
 
 
-_Parameter = tuple[str, int, bool]  # name, kind, and whether it has a default
-_Shape = tuple[_Parameter, ...]
-
-
-def _parameters(function: Any) -> tuple[_Shape, list[Any]]:
+def _parameters(function: Any) -> tuple[Parameters, list[Any], dict[str, Any]]:
     """What the function's own code checks, which for a wrapper is not what it is a wrapper of; and the defaults.
 
     The code of a function is read faster than its signature, and without a look at annotations.
     """
-    if not isinstance(function, types.FunctionType):
-        found = _declared(function)
-        return tuple((p.name, int(p.kind), p.default is not p.empty) for p in found), [p.default for p in found if p.default is not p.empty]
-    code, defaults, kwdefaults = function.__code__, function.__defaults__ or (), function.__kwdefaults__ or {}
-    count, names = code.co_argcount, code.co_varnames
-    more = count + code.co_kwonlyargcount
-    shape = [
-        (name, _POSITIONAL if i < code.co_posonlyargcount else _EITHER, i >= count - len(defaults)) for i, name in enumerate(names[:count])
-    ]
-    if code.co_flags & inspect.CO_VARARGS:
-        shape.append((names[more], _ARGS, False))
-        more += 1
-    keywords = names[count : count + code.co_kwonlyargcount]
-    shape += [(name, _KEYWORD, name in kwdefaults) for name in keywords]
-    if code.co_flags & inspect.CO_VARKEYWORDS:
-        shape.append((names[more], _KWARGS, False))
-    return tuple(shape), [*defaults, *(kwdefaults[name] for name in keywords if name in kwdefaults)]
+    if isinstance(function, types.FunctionType):
+        code = function.__code__
+        stars = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
+        count = code.co_argcount + code.co_kwonlyargcount + sum(stars)
+        parameters = Parameters(code.co_varnames[:count], code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount, *stars)
+        given = function.__kwdefaults__ or {}
+        return parameters, list(function.__defaults__ or ()), {name: given[name] for name in parameters.names if name in given}
+    of = {kind: [p for p in _declared(function) if p.kind == kind] for kind in inspect._ParameterKind}
+    only, either, args, keyword, kwargs = of.values()
+    names = tuple([p.name for p in (*only, *either, *keyword, *args, *kwargs)])
+    parameters = Parameters(names, len(only), len(only) + len(either), len(keyword), bool(args), bool(kwargs))
+    defaults = [p.default for p in (*only, *either) if p.default is not p.empty]
+    return parameters, defaults, {p.name: p.default for p in keyword if p.default is not p.empty}
 
 
 def _declared(function: Any) -> list[inspect.Parameter]:
@@ -77,12 +68,6 @@ def _declared(function: Any) -> list[inspect.Parameter]:
         return list(inspect.signature(function, **_ANNOTATIONS).parameters.values())
     except (TypeError, ValueError):  # a builtin that does not say
         return [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL), inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
-
-
-def _as_they_stand(shape: _Shape) -> str:
-    """The arguments of a call that hands on what these parameters were given, which are called p0, p1 and so on in the source."""
-    forms = {_ARGS: "*p{0}", _KEYWORD: "p{0}=p{0}", _KWARGS: "**p{0}"}
-    return ", ".join([forms.get(kind, "p{0}").format(i) for i, (_, kind, _) in enumerate(shape)])
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------------------
@@ -94,9 +79,9 @@ def _injected(key: Callable[..., Any], name: str, names: list[str]) -> list[str]
         wanted = list(inspect.signature(key, **_ANNOTATIONS).parameters.values())
     except (TypeError, ValueError):
         return None
-    if any(p.kind in (_POSITIONAL, _ARGS) for p in wanted):
+    if any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in wanted):
         return None
-    if any(p.kind == _KWARGS for p in wanted):
+    if any(p.kind == p.VAR_KEYWORD for p in wanted):
         return names
     lacking = [p.name for p in wanted if p.name not in names and p.default is p.empty]
     if lacking:
@@ -104,12 +89,13 @@ def _injected(key: Callable[..., Any], name: str, names: list[str]) -> list[str]
     return [p.name for p in wanted if p.name in names]
 
 
-def _key(key: Callable[..., Any], function: Any, name: str, shape: _Shape) -> tuple[Callable[..., Any], str]:
-    """What the twin calls for the key, and with which arguments."""
+def _key(key: Callable[..., Any], function: Any, name: str, parameters: Parameters) -> tuple[Callable[..., Any], str]:
+    """What the twin calls for the key, and with which arguments, in its source."""
+    names = parameters.names
+    as_they_stand = ", ".join(parameters.handed_on([f"p{i}" for i in range(len(names))]))
     if not hasattr(function, "__wrapped__") or not isinstance(function, types.FunctionType):
-        names = [name for name, _, _ in shape]
-        chosen = _injected(key, name, names)
-        return key, _as_they_stand(shape) if chosen is None else ", ".join(f"p{names.index(name)}=p{names.index(name)}" for name in chosen)
+        chosen = _injected(key, name, list(names))
+        return key, as_they_stand if chosen is None else ", ".join(f"p{names.index(name)}=p{names.index(name)}" for name in chosen)
 
     # a wrapper takes any arguments but declares those of what it wraps, and a key function names those
     declared = inspect.signature(function, **_ANNOTATIONS)
@@ -120,7 +106,7 @@ def _key(key: Callable[..., Any], function: Any, name: str, shape: _Shape) -> tu
         call.apply_defaults()
         return key(*call.args, **call.kwargs) if chosen is None else key(**{name: call.arguments[name] for name in chosen})
 
-    return bound, _as_they_stand(shape)
+    return bound, as_they_stand
 
 
 # The same function when its module is executed again ------------------------------------------------------------------------------
@@ -159,82 +145,88 @@ def _taken_over(once: Once) -> Once:
 # The record stands in a closure. As a constant of the code it would be read a little faster, but what only a code object refers to is
 # never collected when it is part of a cycle (the collector does not look into code), nor ever on a free-threaded build. As a global it
 # would need a dictionary in place of the user's, which string annotations and warnings refer to.
-_HIT = """\
-def factory(once, defaults):
+_SOURCE = """\
+def factory({factory}):
  {async_}def twin({parameters}):
   {key}
   try: return once.{hit}
-  except once.missing: t = once.making({given})
+  except once.missing: t = once.making(once.locals(){k})
+  {miss}
+ return twin
 """
 _MISS = """\
-  with t, t: t.fresh and t.keep(t.function({arguments}))
-  return t.value
- return twin
-"""
-_ASYNC_MISS = """\
-  return await t.make({arguments})
- return twin
-"""
+with t, t: t.fresh and t.keep(t.body())
+  return t.value"""
+_ASYNC_MISS = "return await t.make()"
+
+# Names and kinds of parameters are fields of the code object, so a twin is compiled for their number alone. A factory is compiled for the
+# numbers of its defaults, positional and keyword-only; these are constants in it, and the names that they have there stand beside it.
+_twins: dict[object, types.CodeType] = {}
+_factories: dict[object, tuple[types.CodeType, list[str]]] = {}
 
 
-def _signature(shape: _Shape) -> str:
-    written: list[str] = []
-    defaults, before = 0, _POSITIONAL
-    for i, (_, kind, optional) in enumerate(shape):
-        if before == _POSITIONAL != kind and written:
-            written.append("/")
-        if kind == _KEYWORD and before not in (_ARGS, _KEYWORD):
-            written.append("*")
-        written.append({_ARGS: "*", _KWARGS: "**"}.get(kind, "") + f"p{i}" + f"=defaults[{defaults}]" * optional)
-        defaults += optional
-        before = kind
-    if before == _POSITIONAL and written:
-        written.append("/")
-    return ", ".join(written)
+def _compiled(
+    count: int, defaults: int, keyword_defaults: int, key: str | None, is_async: bool
+) -> tuple[types.CodeType, types.CodeType, list[str]]:
+    """The codes of a twin, and of a factory for it."""
+    numbers, kind = (defaults, keyword_defaults), (count, key, is_async)
+    if numbers not in _factories or kind not in _twins:
+        names = [f"p{i}" for i in range(count)]
+        values = [f"d{i}" for i in range(defaults + keyword_defaults)]
+        plain = count - len(values)
+        parameters = names[:plain] + [f"{name}={value}" for name, value in zip(names[plain:], values, strict=True)]
+        if keyword_defaults:
+            parameters.insert(count - keyword_defaults, "*")
+        signature = ", ".join(["once", *values])
+        source = _SOURCE.format(
+            factory=signature,
+            async_="async " * is_async,
+            parameters=", ".join(parameters),
+            key="" if key is None else f"k = once.key({key})",
+            hit="value" if key is None else "values[k]",
+            k="" if key is None else ", k",
+            miss=_ASYNC_MISS if is_async else _MISS,
+        )
+        factory = FunctionMaker(name="factory", signature=signature).make(source, {}).__code__
+        _factories[numbers] = factory, names[count - keyword_defaults :]
+        _twins[kind] = next(const for const in factory.co_consts if isinstance(const, types.CodeType))
+    return _twins[kind], *_factories[numbers]
 
 
-@functools.cache
-def _factory(parameters: str, arguments: str, key: str | None, given: str, is_async: bool) -> types.CodeType:
-    """Compiled once for each shape of parameters, whatever their names."""
-    source = (_HIT + (_ASYNC_MISS if is_async else _MISS)).format(
-        async_="async " * is_async,
-        parameters=parameters,
-        arguments=arguments,
-        key="" if key is None else f"k = once.key({key})",
-        hit="value" if key is None else "values[k]",
-        given=given,
-    )
-    code = FunctionMaker(name="factory", signature="once, defaults").make(source, {}).__code__
-    return code.replace(co_consts=tuple(on_one_line(const) if isinstance(const, types.CodeType) else const for const in code.co_consts))
+def _renamed(const: Any, names: dict[str, str]) -> Any:
+    """A constant of code: the keywords of a call or of defaults are a tuple, or strings on 3.14 and later."""
+    if isinstance(const, tuple):
+        return tuple([names.get(name, name) for name in const])
+    return names.get(const, const) if isinstance(const, str) else const
 
 
-def _renamed(code: types.CodeType, names: dict[str, str]) -> types.CodeType:
-    """The code with other names for its parameters and variables, and in the keywords of its calls and defaults."""
-    consts: list[Any] = []
-    for const in code.co_consts:
-        if isinstance(const, tuple):
-            const = tuple([names.get(name, name) for name in const])
-        elif isinstance(const, str):
-            const = names.get(const, const)
-        consts.append(const)
-    return code.replace(co_varnames=tuple([names.get(name, name) for name in code.co_varnames]), co_consts=tuple(consts))
-
-
-def _write(once: Once, function: Any, shape: _Shape, defaults: list[Any], key: str | None, is_async: bool) -> Any:
+def _write(
+    once: Once, function: Any, original: Any, defaults: list[Any], keyword_defaults: dict[str, Any], key: str | None, is_async: bool
+) -> Any:
     """The twin of the function, which asks the record first."""
-    given = "k" if key is not None else ""
-    names = {"k": "key", "t": "__tracebackhide__"}  # pytest hides frames that have a variable of this name
-    for i, (parameter, _, _) in enumerate(shape):
-        names[f"p{i}"] = parameter
-        if parameter == "request" and key is None:
-            given = f"None, p{i}"
-    factory = _renamed(_factory(_signature(shape), _as_they_stand(shape), key, given, is_async), names)
-    # a `def` makes faster functions than types.FunctionType does of finished code, so it is the factory's constant that changes
-    consts = [
-        placed(_renamed(const, names), function, once.code) if isinstance(const, types.CodeType) else const for const in factory.co_consts
-    ]
-    namespace = getattr(innermost(function), "__globals__", None) or {}  # PyPy's builtins say None
-    twin = types.FunctionType(factory.replace(co_consts=tuple(consts)), namespace)(once, defaults)
+    parameters = once.parameters
+    names, count = parameters.names, len(parameters.names)
+    twin, factory, keywords = _compiled(count, len(defaults), len(keyword_defaults), key, is_async)
+    # pytest hides frames that have a variable of this name; other names are such as no parameter has
+    hide = "__tracebackhide__"
+    variables = {"t": "<making>" if hide in names else hide, "k": "<key>", **{f"p{i}": name for i, name in enumerate(names)}}
+    code = placed(
+        twin,
+        function,
+        once.code,
+        co_varnames=tuple([variables[name] for name in twin.co_varnames]),
+        co_freevars=("<once>",),
+        co_consts=tuple([_renamed(const, variables) for const in twin.co_consts]),
+        co_posonlyargcount=parameters.positional_only,
+        co_argcount=parameters.positional,
+        co_kwonlyargcount=parameters.keyword_only,
+        co_flags=twin.co_flags | inspect.CO_VARARGS * parameters.args | inspect.CO_VARKEYWORDS * parameters.kwargs,
+    )
+    # a `def` makes faster functions than types.FunctionType does of finished code, so it is the factory's constants that change
+    given = dict(zip(keywords, keyword_defaults, strict=True))
+    consts = tuple([code if isinstance(const, types.CodeType) else _renamed(const, given) for const in factory.co_consts])
+    namespace = getattr(original, "__globals__", None) or {}  # PyPy's builtins say None
+    twin = types.FunctionType(factory.replace(co_consts=consts), namespace)(once, *defaults, *keyword_defaults.values())
     functools.update_wrapper(twin, function, updated=() if isinstance(function, type) else ("__dict__",))
     if not isinstance(function, types.FunctionType):
         twin.__annotations__ = {p.name: p.annotation for p in _declared(function) if p.annotation is not p.empty}
@@ -371,7 +363,7 @@ def memoize(
         return function
     original = innermost(function)
     name: str = getattr(function, "__qualname__", "") or getattr(original, "__qualname__", type(original).__qualname__)
-    shape, defaults = _parameters(function)
+    parameters, defaults, keyword_defaults = _parameters(function)
     is_async = _is_async(function)
     kinds: tuple[Any, Any] = (Once, Keyed)
     if is_async:  # asyncio is not imported before, and nothing is while an object is made
@@ -379,11 +371,12 @@ def memoize(
 
         kinds = (AsyncOnce, AsyncKeyed)
     once = kinds[key is not None](f"{getattr(function, '__module__', None)}.{name}", _code(original), function, finalizer, inherit)
+    once.parameters = parameters
     call = None
     if key is not None:
-        once.key, call = _key(key, function, name, shape)
+        once.key, call = _key(key, function, name, parameters)
     once = _taken_over(once)
-    twin = _write(once, function, shape, defaults, call, is_async)
+    twin = _write(once, function, original, defaults, keyword_defaults, call, is_async)
     once.twin = weakref.ref(twin)
     for life in list(once.lives.values()):
         if life.holds:

@@ -27,7 +27,7 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from ._finalizers import ALIVE, ENDING, GONE, MAKING, Life, Memoized, alive, find, finished, in_order, leak, logger, of_thread, running
 
@@ -163,23 +163,19 @@ def innermost(function: Any) -> Any:
     return function
 
 
-def on_one_line(code: CodeType) -> CodeType:
-    """Puts all of the code on its first line: the line table in the format of CPython's Objects/locations.md, without columns."""
-    if sys.implementation.name != "cpython":
-        return code
-    eights, rest = divmod(len(code.co_code) // 2, 8)
-    return code.replace(co_linetable=b"\xef\x00" * eights + bytes([0xE7 + rest, 0]) * (rest > 0))
-
-
-def placed(code: CodeType, function: Any, place: CodeType) -> CodeType:
-    """The code under the name of the function, at the place of the other code."""
-    inner = innermost(function)
-    name = getattr(function, "__name__", getattr(inner, "__name__", type(inner).__name__))
+def placed(code: CodeType, function: Any, place: CodeType, **changes: Any) -> CodeType:
+    """The code under the name of the function, all of it on the first line of the other code; with other changes."""
+    inner = function if hasattr(function, "__name__") else innermost(function)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    if sys.implementation.name == "cpython":  # the format is in its Objects/locations.md, and this is without columns
+        eights, rest = divmod(len(code.co_code) // 2, 8)
+        changes["co_linetable"] = b"\xef\x00" * eights + bytes([0xE7 + rest, 0]) * (rest > 0)
     return code.replace(
         co_name=name,
         co_qualname=getattr(function, "__qualname__", name),
         co_filename=place.co_filename,
         co_firstlineno=place.co_firstlineno,
+        **changes,
     )
 
 
@@ -190,7 +186,32 @@ def _start(generator: Generator[Any, Any, Any], default: object) -> Any:
     return default
 
 
-_START = on_one_line(_start.__code__)
+class Parameters(NamedTuple):
+    """The parameters of a function, in the order of its code: positional, keyword-only, `*args`, `**kwargs`."""
+
+    names: tuple[str, ...]
+    positional_only: int
+    positional: int  # these included
+    keyword_only: int
+    args: bool
+    kwargs: bool
+
+    def handed_on(self, values: list[str]) -> list[str]:
+        """What a call reads, in source, that hands on the values."""
+        forms = ["{}"] * self.positional + ["{0}={0}"] * self.keyword_only + ["*{}"] * self.args + ["**{}"] * self.kwargs
+        return [form.format(value) for form, value in zip(forms, values, strict=True)]
+
+    def bind(self, function: Callable[..., Any], arguments: dict[str, Any]) -> Callable[[], Any]:
+        """The call that hands on the arguments, given by parameter; it adds no frame to a traceback."""
+        values = [arguments[name] for name in self.names]
+        named = self.positional + self.keyword_only
+        args = values[: self.positional]
+        kwargs = {name: arguments[name] for name in self.names[self.positional : named]}
+        if self.args:
+            args += values[named]
+        if self.kwargs:
+            kwargs |= values[-1]
+        return functools.partial(function, *args, **kwargs)
 
 
 def check_key(once: Once, key: object) -> None:
@@ -207,13 +228,13 @@ class Making:
     It is entered twice, so that Ctrl-C on the way into one `__exit__` still meets the other.
     """
 
-    __slots__ = ("_generator", "_life", "_own", "_request", "_since", "entered", "fresh", "function", "key", "once", "value")
+    __slots__ = ("_arguments", "_generator", "_life", "_own", "_since", "body", "entered", "fresh", "key", "once", "value")
 
-    def __init__(self, once: Once, key: object, request: object) -> None:
+    def __init__(self, once: Once, arguments: dict[str, Any], key: object) -> None:
         self.once = once
         self.key = key
         self.entered = self.fresh = False
-        self._request = request
+        self._arguments = arguments
         self._generator: Any = None
         self._own = of_thread()
         self._life: Life | None = None
@@ -241,8 +262,7 @@ class Making:
                 wait(found, state, others)
             self.fresh = True
             self._since = time.perf_counter()
-            self.function = once.function  # the newest definition
-            once.check(self._request)
+            self.body = once.body(self._arguments)
         except BaseException:
             self._leave(None)
             raise
@@ -268,7 +288,7 @@ class Making:
         if isinstance(result, Generator):
             self._generator = result
             rest = _rest(result, once)
-            result = once.framed(_START)(result, self)
+            result = once.framed(_start)(result, self)
             if result is self:
                 raise once.yields(*NOTHING)
         self.value = result
@@ -304,9 +324,12 @@ class Once(Memoized):
     """What a memoized function is behind the scenes. The object is `value`, which is not there at all while there is none: catching
     the AttributeError costs a hit nothing, where comparing with a sentinel (`if once.value is EMPTY`) would."""
 
-    __slots__ = ("code", "finalizer", "function", "token", "value", "warned")
+    __slots__ = ("code", "finalizer", "function", "parameters", "token", "value", "warned")
 
     missing: Any = AttributeError
+    locals = staticmethod(locals)  # whatever stands in the user's globals
+
+    parameters: Parameters
 
     token: str
     value: Any
@@ -335,21 +358,28 @@ class Once(Memoized):
         for each in errors:
             error.add_note(f"a finalizer of {self.name} failed too: {each!r}")
 
-    def check(self, request: object) -> None:
+    def making(self, arguments: dict[str, Any], key: object = None) -> Any:
+        return Making(self, arguments, key)
+
+    def body(self, arguments: dict[str, Any]) -> Callable[[], Any]:
+        """The call of the newest definition."""
+        self.check(arguments)
+        return self.parameters.bind(self.function, arguments)
+
+    def check(self, arguments: dict[str, Any]) -> None:
         """Warns of a parametrized pytest fixture, whose first parameter's object would serve for all."""
-        if hasattr(request, "param") and not self.warned:
+        if hasattr(arguments.get("request"), "param") and not self.warned:
             text = f"{self.name} would hand the object of its first request.param to all: memoize it with key=lambda request: request.param"
             warnings.warn_explicit(
                 text, UserWarning, self.code.co_filename, self.code.co_firstlineno, module=getattr(self.function, "__module__", None)
             )
             self.warned = True  # not before, since the warning may be raised as an error
 
-    def making(self, key: object = None, request: object = None) -> Any:
-        return Making(self, key, request)
-
-    def framed(self, code: CodeType) -> Callable[..., Any]:
-        """A function with the code, in a frame that shows the user's file."""
-        return FunctionType(placed(code, self.function, self.code), getattr(innermost(self.function), "__globals__", None) or {})
+    def framed(self, function: Any) -> Callable[..., Any]:
+        """The function, in a frame that shows the user's file."""
+        return FunctionType(
+            placed(function.__code__, self.function, self.code), getattr(innermost(self.function), "__globals__", None) or {}
+        )
 
     def keep(self, life: Any, value: Any, *rest: Any) -> None:
         """What the body has made is the object from here on; the rest of a generator is its first finalizer after those of the body."""
@@ -427,7 +457,7 @@ class Once(Memoized):
         if not hasattr(self, "token"):
             self.token = os.urandom(16).hex()
         _sent[self.token] = self.ref
-        state = {name: getattr(self, name) for name in ("code", "finalizer", "key", "function") if hasattr(self, name)}
+        state = {name: getattr(self, name) for name in ("code", "finalizer", "key", "parameters", "function") if hasattr(self, name)}
         return _arrive, (self.token, type(self), self.name, self.inherit), {"twin": self.twin(), **state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -468,6 +498,9 @@ class Keyed(Once):
     def define(self, newer: Any) -> None:
         super().define(newer)
         self.key = newer.key
+
+    def check(self, arguments: dict[str, Any]) -> None:
+        """There is one object for each parameter, or as the key says."""
 
     def publish(self, life: Life) -> None:
         self.values[life.key] = life.value

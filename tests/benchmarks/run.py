@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
-import itertools
 import os
 import platform
 import subprocess
@@ -220,26 +219,51 @@ def decorating(table: Table) -> None:
 
     def known(a: int, b: int = 1, *, c: int = 2) -> None: ...
 
-    fresh = itertools.count()
-
-    def new() -> Any:
-        namespace: dict[str, Any] = {}
-        exec(f"def new(a{next(fresh)}, b=1, *, c=2): ...", namespace)
-        return namespace["new"]
-
-    def measure(decorate: Callable[[Any], Any], make: Callable[[], Any]) -> Callable[[], float]:
+    def decorating(decorate: Callable[[Any], Any]) -> Callable[[], float]:
         def run() -> float:
-            functions = [make() for _ in range(20)]
             begin = time.perf_counter()
-            for function in functions:
-                decorate(function)
+            for _ in range(20):
+                decorate(known)
             return time.perf_counter() - begin
 
         return run
 
-    for name, make in (("a known shape of parameters", lambda: known), ("a new one", new)):
-        sides = {"ours": measure(memoize, make), "functools.cache": measure(functools.cache, make), "base": measure(decoratorx, make)}
-        table.row(name, table.ratios(sides), 1.5)
+    sides = {"ours": decorating(memoize), "functools.cache": decorating(functools.cache), "base": decorating(decoratorx)}
+    table.row("a known shape of parameters", table.ratios(sides), 1.5)
+
+    def in_a_new_process(decorate: str) -> Callable[[], float]:
+        command = [sys.executable, "-c", NEW_SHAPES.format(decorate)]
+        return lambda: float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    peers = {
+        "ours": "memoize",
+        "functools.cache": "functools.cache",
+        "base": "decorator.decoratorx(lambda f, *args, **kwargs: f(*args, **kwargs))",
+    }
+    table.row("a new one", table.ratios({name: in_a_new_process(peer) for name, peer in peers.items()}, max(10, table.rounds // 10)), 1.5)
+
+
+NEW_SHAPES = """
+import decorator, functools, time
+from memoize_once import memoize
+
+decorate = {}
+functions = []
+for positional in range(6):
+    for defaults in range(positional + 1):
+        for keywords in range(1, 4):
+            for star in "*, ", "*args, ":
+                plain = "".join(f"a{{i}}, " for i in range(positional - defaults))
+                optional = "".join(f"b{{i}}=1, " for i in range(defaults))
+                named = "".join(f"c{{i}}, " for i in range(keywords))
+                exec(f"def f({{plain}}{{optional}}{{star}}{{named}}): ...")
+                functions.append(f)
+decorate(lambda: None)
+begin = time.perf_counter()
+for function in functions:
+    decorate(function)
+print(time.perf_counter() - begin)
+"""
 
 
 def first_call(table: Table) -> None:

@@ -19,7 +19,6 @@ import atexit
 import functools
 import itertools
 import logging
-import math
 import os
 import sys
 import threading
@@ -112,7 +111,7 @@ class Life:
         self.key = key
         self.state = MAKING
         self.value: Any = None
-        self.number: float = math.inf
+        self.number: float = float("inf")
         self.claims: dict[None, object] = {}
         self.closed = False
         self.finalizers: list[Finalizer] = []

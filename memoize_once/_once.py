@@ -18,7 +18,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import math
 import os
 import sys
 import threading
@@ -60,7 +59,7 @@ class Wait:
     def __init__(self, target: Life, own: list[Life]) -> None:
         self.target = target
         self.own = own
-        self.number: float = math.inf
+        self.number: float = float("inf")
 
     def __enter__(self) -> None:
         try:

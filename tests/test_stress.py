@@ -18,7 +18,7 @@ from threads import LIMIT, Call
 from memoize_once import DeadlockError, areset, memoize, reset
 
 THREADS, LOOPS, OPERATIONS, KEYS = 4, 3, 60, 2
-SEEDS = range(200 if LONG else 6)
+SEEDS = range(500 if LONG else 30)
 
 
 class Failure(Exception):
@@ -181,7 +181,6 @@ class AsyncLoad(Load):
         await asyncio.gather(*[self.awork() for _ in range(4)])
 
 
-@pytest.mark.skipif(not LONG, reason="takes its time: set LONG_TESTS=1")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_loops_and_threads(seed: int) -> None:
     """Promises 16 to 19: the same for tasks of several event loops that are cancelled, too, and for a thread without a loop."""

@@ -155,7 +155,7 @@ class Life:
     def hold(self) -> None:
         """What has a teardown keeps its function."""
         once = self.once()
-        if once is not None:
+        if once is not None:  # pragma: no branch  who pushes has it
             self.holds = (once, once.twin())
 
     def drop(self, callback: object) -> None:
@@ -177,7 +177,7 @@ class Life:
                 self.closed = True
                 continue
             result = None
-            if not finalizer.ran:
+            if not finalizer.ran:  # pragma: no branch  it has where Ctrl-C came before the removal
                 finalizer.ran = True  # no call stands between this and the callback's, so no signal and no thread can come between
                 try:
                     result = finalizer.callback(*finalizer.args, **finalizer.kwargs)
@@ -384,7 +384,7 @@ def _executor(worker: threading.Thread) -> Any:
     """What the worker works for; None where it is about to end."""
     with suppress(AttributeError):
         return (worker.executor_reference if hasattr(worker, "executor_reference") else worker._args[0])()  # type: ignore[attr-defined]
-    return None
+    return None  # pragma: no cover  only where the worker ends between two instructions
 
 
 @contextmanager
@@ -394,7 +394,7 @@ def _main_thread_ended() -> Iterator[None]:
     handle = getattr(main, "_os_thread_handle", None) or getattr(main, "_handle", None)
     if not main.is_alive():
         yield
-    elif handle is not None:  # 3.13 on, where it may be declared twice
+    elif handle is not None:  # pragma: no cover  3.13 on, where it may be declared twice
         handle._set_done()
         yield
     else:
@@ -438,7 +438,7 @@ def _tear_down() -> None:
         for life in lives:
             errors: list[BaseException] = []
             once = life.once()
-            if once is not None:
+            if once is not None:  # pragma: no branch  what has a teardown keeps it
                 once.end(life, errors, and_wait=False)  # a daemon thread may be at it: it is not waited for
             for error in errors:
                 _report(error)
@@ -484,7 +484,7 @@ def leak(thing: object) -> None:
 def _before_fork() -> None:
     # in the parent, since an import in the child can hang in the import lock of a thread that is no more
     global _incref
-    if sys.implementation.name == "cpython":
+    if sys.implementation.name == "cpython":  # pragma: no branch
         with suppress(ImportError):
             from _ctypes import Py_INCREF
 
@@ -503,12 +503,12 @@ def _after_fork_in_child() -> None:
             life.claims.clear()  # a thread of the parent may just have taken it
             continue
         alive.pop(life, None)
-        if once is not None:
+        if once is not None:  # pragma: no branch  but while another thread collects it
             once.lives.pop(life.key, None)
             once.unpublish(life)
         life.settle(GONE)  # a signal handler can fork while its own thread waits
     of_thread().clear()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  not on Windows
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)

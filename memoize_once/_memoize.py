@@ -230,7 +230,8 @@ def _write(
     functools.update_wrapper(twin, function, updated=() if isinstance(function, type) else ("__dict__",))
     if not isinstance(function, types.FunctionType):
         twin.__annotations__ = {p.name: p.annotation for p in _declared(function) if p.annotation is not p.empty}
-    elif not getattr(function, "__annotate__", None):  # where there is one (3.14 on) it is copied, and may name what is not defined yet
+    # where there is one (3.14 on) it is copied, and may name what is not defined yet
+    elif not getattr(function, "__annotate__", None):  # pragma: no branch
         twin.__annotations__ = function.__annotations__
     if _is_generator(inspect.unwrap(function, stop=_is_generator)):
         # frameworks unwrap to ask whether a function is a generator, and this one no longer is

@@ -75,7 +75,7 @@ class Wait:
 
     def __exit__(self, *_: object) -> None:
         for life in self.own:
-            if self in life.waits:
+            if self in life.waits:  # pragma: no branch  it is not where Ctrl-C came on the way in
                 life.waits.remove(self)
 
 
@@ -121,7 +121,7 @@ def wait(life: Life, state: str, own: list[Life], patience: float | None = None)
         try:
             if life.state == state:  # looked at after the waiter is in place, or the change could go unnoticed
                 while not gate.acquire(timeout=_SLICE if patience is None else patience):
-                    if patience is not None:
+                    if patience is not None:  # pragma: no branch  but on Windows
                         break
         finally:
             life.waiters.remove(wake)
@@ -166,7 +166,7 @@ def placed(code: CodeType, function: Any, place: CodeType, **changes: Any) -> Co
     """The code under the name of the function, all of it on the first line of the other code; with other changes."""
     inner = function if hasattr(function, "__name__") else innermost(function)
     name = getattr(inner, "__name__", type(inner).__name__)
-    if sys.implementation.name == "cpython":  # the format is in its Objects/locations.md, and this is without columns
+    if sys.implementation.name == "cpython":  # pragma: no branch  the format is in its Objects/locations.md, and this is without columns
         eights, rest = divmod(len(code.co_code) // 2, 8)
         changes["co_linetable"] = b"\xef\x00" * eights + bytes([0xE7 + rest, 0]) * (rest > 0)
     return code.replace(
@@ -178,7 +178,7 @@ def placed(code: CodeType, function: Any, place: CodeType, **changes: Any) -> Co
     )
 
 
-def _start(generator: Generator[Any, Any, Any], default: object) -> Any:
+def _start(generator: Generator[Any, Any, Any], default: object) -> Any:  # pragma: no cover  runs under the name of a file of the user's
     __tracebackhide__ = True
     for value in generator:
         return value
@@ -250,7 +250,7 @@ class Making:
                 found = once.lives.get(self.key)
                 state = GONE if found is None else found.state
                 if found is None or state == GONE:
-                    continue
+                    continue  # pragma: no cover  only where another leaves between two instructions
                 if state == ALIVE or (state == ENDING and found in own):
                     self.value = found.value
                     self._leave(None)
@@ -305,7 +305,7 @@ class Making:
         assert life is not None
         if life.state == MAKING:
             if getattr(self._generator, "gi_suspended", False):  # Ctrl-C right after its yield
-                life.push(*_rest(self._generator, once))
+                life.push(*_rest(self._generator, once))  # pragma: no cover
             errors: list[BaseException] = []
             life.finalize(errors)
             if error is not None:
@@ -425,13 +425,13 @@ class Once(Memoized):
             own.append(life)  # before it is claimed: see the first of the four points above
             if life.claimed(token):
                 self._end(life, errors)
-        except BaseException as error:  # Ctrl-C in between: the rest is still due
+        except BaseException as error:  # pragma: no cover  Ctrl-C in between: the rest is still due
             if life.claims.get(None) is not token:
                 raise
             errors.append(error)
             self._end(life, errors)
         finally:
-            if life in own:
+            if life in own:  # pragma: no branch  it is not in a child forked here, and where Ctrl-C came first
                 own.remove(life)
         if life.claims.get(None) is token:
             logger.debug("tore down %s in %.6f seconds", self.name, time.perf_counter() - since)
@@ -439,7 +439,7 @@ class Once(Memoized):
             wait_for(life, running())
 
     def _end(self, life: Life, errors: list[BaseException]) -> None:
-        if life.state != GONE:
+        if life.state != GONE:  # pragma: no branch  it is where Ctrl-C came last
             life.state = ENDING
             self.unpublish(life)
         life.finalize(errors)

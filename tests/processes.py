@@ -49,15 +49,16 @@ def final_lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if line.strip() and not line.startswith("  ") and line not in introductions]
 
 
-def run(source: str, folder: Path, arguments: Sequence[str] = ("script.py",), name: str = "script.py") -> Ended:
+def run(source: str, folder: Path, arguments: Sequence[str] = ("script.py",), name: str = "script.py", *, measured: bool = True) -> Ended:
     """Runs Python with the arguments in the folder, where the source stands in a file of this name; for SOURCE among the arguments it
-    stands there too."""
+    stands there too. Where it traces itself, which hides most from coverage, or forks by the hundred, it had better not be measured."""
     source = PRELUDE + textwrap.dedent(source)
     folder.joinpath(name).write_text(source)
     transcripts = folder / "said"
     transcripts.mkdir()
     tests = Path(__file__).parent
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    left_out = ("PYTEST_",) if measured else ("PYTEST_", "COVERAGE_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     process = subprocess.run(
         [sys.executable, *(source if argument == "SOURCE" else argument for argument in arguments)],
         cwd=folder,

@@ -603,6 +603,71 @@ def test_a_broken_excepthook_stops_nothing(tmp_path: Path) -> None:
     )
 
 
+def test_no_excepthook_works(tmp_path: Path) -> None:
+    """Promise 12: where not even Python's own hook works, the rest still runs, and the exit status is the script's."""
+    source = """
+        def hook(*_):
+            raise SystemExit(7)
+
+        sys.excepthook = sys.__excepthook__ = hook
+
+        @memoize
+        def thing():
+            finalizers.register(thing, say, "gone")
+            finalizers.register(thing, lambda: 1 / 0)
+
+        thing()
+        """
+    assert run(source, tmp_path) == said(["gone"])
+
+
+@pytest.mark.parametrize("times", [9, 10])
+def test_made_anew_by_teardowns(times: int, tmp_path: Path) -> None:
+    """Promise 13: what a teardown makes anew is torn down too, ten rounds in all; what is left then is named."""
+    source = f"""
+        def end(number):
+            say(f"gone {{number}}")
+            if number < {times}:
+                (odd if number % 2 == 0 else even)(number + 1)
+
+        @memoize(finalizer=end)
+        def even(number):
+            return number
+
+        @memoize(finalizer=end)
+        def odd(number):
+            return number
+
+        even(0)
+        """
+    ended = run(source, tmp_path)
+    left = ["RuntimeError: left without teardown, since teardowns at exit made it anew 10 times: __main__.even"]
+    assert ended == Ended([[f"gone {number}" for number in range(10)]], "", left if times == 10 else [], 0)
+
+
+def test_a_daemon_thread_in_a_teardown(tmp_path: Path) -> None:
+    """Promise 12: exit does not wait for a daemon thread that has begun the teardown of an object before it was its turn."""
+    source = """
+        begun = threading.Event()
+
+        @memoize
+        def low():
+            yield "low"
+            begun.set()
+            threading.Event().wait()
+
+        @memoize
+        def high():
+            yield "high"
+            threading.Thread(target=reset, args=(low,), daemon=True).start()
+            begun.wait()
+            say("gone")
+
+        low(), high()
+        """
+    assert run(source, tmp_path) == said(["gone"])
+
+
 KILLED = {
     "os._exit": ("os._exit(4)", 4, []),
     "SIGTERM": ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM, []),

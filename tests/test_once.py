@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 import pytest
@@ -74,19 +74,24 @@ class TestFirstCall:
         assert thing() is thing()
 
     def test_what_would_have_to_be_awaited(self) -> None:
-        """A plain function that returns a coroutine raises TypeError that says what to write: who awaits it second would get nothing."""
+        """A plain function that returns a coroutine, or an async generator, raises TypeError that says what to write: who awaits it second
+        would get nothing."""
 
-        async def inner() -> int:
+        async def coroutine() -> int:
             return 1
 
-        @memoize
-        def outer() -> object:
-            return inner()
+        async def async_generator() -> AsyncGenerator[int, None]:
+            yield 1
 
-        with pytest.raises(
-            TypeError, match=r"outer is no async function but returns <coroutine .*: write it, or what wraps it, with `async def`"
-        ):
-            outer()
+        for inner in (coroutine, async_generator):
+
+            @memoize
+            def outer(inner: Callable[[], object] = inner) -> object:
+                return inner()
+
+            instead = "write it, or what wraps it, with `async def`"
+            with pytest.raises(TypeError, match=rf"outer is no async function but returns <{inner.__name__} .*: {instead}"):
+                outer()
 
     def test_memoized_already(self) -> None:
         """What is memoized already is given back as it is; other options raise TypeError that names it, and the same ones do not."""

@@ -329,6 +329,91 @@ class TestReset:
         point.go()
         assert maker.result() == slow() == 1
 
+    def test_everything_inside_leaves_out_what_others_tear_down(self, ran: list[str]) -> None:
+        """Promise 10: `reset()` inside a body waits for nobody, not for one who begins a teardown while it is on its way there either."""
+        point = Point()
+        others: list[Call] = []
+
+        @memoize
+        def low() -> Generator[int, None, None]:
+            yield 1
+            point.pass_()
+            ran.append("low")
+
+        @memoize
+        def high() -> Generator[int, None, None]:
+            yield 2
+            others.append(Call(reset, low))
+            point.reached()
+            ran.append("high")
+
+        @memoize
+        def thing() -> list[str]:
+            low()
+            high()
+            reset()
+            return list(ran)
+
+        assert Call(thing).result() == ["high"]
+        point.go()
+        others[0].result()
+        assert ran == ["high", "low"]
+
+    def test_a_finalizer_that_resets_another(self, ran: list[str]) -> None:
+        """Promise 7: a reset finds gone what a finalizer of its own has reset before, and goes on."""
+
+        @memoize
+        def low() -> Generator[int, None, None]:
+            yield 1
+            ran.append("low")
+
+        @memoize
+        def high() -> Generator[int, None, None]:
+            yield 2
+            reset(low)
+            ran.append("high")
+
+        low()
+        high()
+        reset(high, low)
+        assert ran == ["low", "high"]
+
+    def test_resets_that_wait_for_each_other(self, ran: list[str]) -> None:
+        """Promises 4 and 10: of two resets whose finalizers reset each other's object one is told, and both tear down all they have to."""
+        one_point, other_point = Point(), Point()
+
+        @memoize
+        def last() -> Generator[int, None, None]:
+            yield 0
+            ran.append("last")
+
+        @memoize
+        def one() -> Generator[int, None, None]:
+            yield 1
+            one_point.pass_()
+            reset(last, other)
+
+        @memoize
+        def other() -> Generator[int, None, None]:
+            yield 2
+            other_point.pass_()
+            reset(one)
+
+        for function in (last, one, other):
+            function()
+        waiting = Call(reset, other)
+        other_point.reached()
+        told = Call(reset, one)
+        one_point.reached()
+        other_point.go()
+        waiting.until_it_waits()
+        one_point.go()
+        error = told.error()
+        assert pytest.RaisesGroup(pytest.RaisesGroup(pytest.RaisesExc(DeadlockError, match="one -> .*other -> .*one"))).matches(error)
+        assert waiting.error() is None
+        assert ran == ["last"]
+        assert len(finalizers) == 0
+
     def test_nothing_to_do(self) -> None:
         """Promise 10: `reset` of what holds no object does nothing, nor does `reset()` where nothing is alive."""
 

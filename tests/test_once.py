@@ -18,6 +18,12 @@ from threads import LIMIT, Call, Point, collect
 from memoize_once import DeadlockError, finalizers, memoize, reset
 
 
+def until_it_waits(thread: int) -> None:
+    """Returns when the thread waits for another one's object."""
+    while (frame := sys._current_frames()[thread]).f_code.co_name != "wait" or "gate" not in frame.f_locals:
+        time.sleep(0.001)
+
+
 class Thing:
     """What can be referred to weakly."""
 
@@ -184,8 +190,7 @@ class TestThreads:
             return object()
 
         def interrupt() -> None:
-            while (frame := sys._current_frames()[main]).f_code.co_name != "wait" or "gate" not in frame.f_locals:
-                time.sleep(0.001)
+            until_it_waits(main)
             signal.pthread_kill(main, signal.SIGINT)
 
         maker = Call(thing)
@@ -352,6 +357,68 @@ class TestDeadlock:
         first.until_it_waits()
         other_point.go()
         assert first.result() == second.result()[::-1] == ("one", "other")
+
+    def test_a_wait_that_is_over(self) -> None:
+        """Promise 4: a body that has waited for an object no longer does: the teardown of that one may wait for this body."""
+        in_needed, in_needing = Point(), Point()
+
+        @memoize
+        def needed() -> Generator[str, None, None]:
+            in_needed.pass_()
+            yield "needed"
+            assert needing() == "needed for needing"
+
+        @memoize
+        def needing() -> str:
+            value = needed()
+            in_needing.pass_()
+            return value + " for needing"
+
+        maker = Call(needed)
+        in_needed.reached()
+        waiter = Call(needing).until_it_waits()
+        in_needed.go()
+        maker.result()
+        in_needing.reached()
+        resetter = Call(reset, needed).until_it_waits()
+        in_needing.go()
+        waiter.result()
+        resetter.result()
+
+    @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no pthread_kill")
+    def test_a_wait_that_was_refused(self) -> None:
+        """Promise 4: nor does a body that was told of a deadlock, and goes on without the object."""
+        begun, refused, interrupted = Point(), Point(), threading.Event()
+
+        @memoize
+        def body() -> str:
+            begun.pass_()
+            with pytest.raises(DeadlockError):
+                other()
+            refused.pass_()
+            return "body"
+
+        @memoize
+        def other() -> str:
+            with pytest.raises(KeyboardInterrupt):
+                body()
+            interrupted.set()
+            return body()
+
+        def interrupt(main: int = threading.get_ident()) -> None:
+            until_it_waits(main)
+            begun.go()
+            refused.reached()
+            signal.pthread_kill(main, signal.SIGINT)
+            assert interrupted.wait(LIMIT)
+            until_it_waits(main)
+            refused.go()
+
+        maker = Call(body)
+        begun.reached()
+        interrupter = Call(interrupt)
+        assert other() == maker.result() == "body"
+        interrupter.result()
 
     def test_a_teardown_in_the_ring(self) -> None:
         """Promise 4: a ring may run through a reset and a teardown, too."""

@@ -380,8 +380,7 @@ def memoize(
     twin = _write(once, function, original, defaults, keyword_defaults, call, is_async)
     once.twin = weakref.ref(twin)
     for life in list(once.lives.values()):
-        if life.holds:
-            life.hold()
+        life.hold()
     return twin
 
 

@@ -279,6 +279,41 @@ class TestReset:
         first.result()
         assert second.result() == ["down"]
 
+    def test_after_a_wait(self, ran: list[str]) -> None:
+        """Promise 10: a thread that has waited for an object is inside of no body: its `reset()` waits for what others make."""
+        in_thing, waited, in_slow = Point(), Point(), Point()
+
+        @memoize
+        def thing() -> int:
+            in_thing.pass_()
+            return 1
+
+        @memoize
+        def slow() -> Generator[int, None, None]:
+            in_slow.pass_()
+            yield 2
+            ran.append("slow")
+
+        def work() -> list[str]:
+            thing()
+            waited.pass_()
+            reset()
+            return list(ran)
+
+        maker = Call(thing)
+        in_thing.reached()
+        worker = Call(work).until_it_waits()
+        in_thing.go()
+        maker.result()
+        waited.reached()
+        slow_maker = Call(slow)
+        in_slow.reached()
+        waited.go()
+        worker.until_it_waits()
+        in_slow.go()
+        assert worker.result() == ["slow"]
+        slow_maker.result()
+
     @pytest.mark.parametrize("where", ["making", "teardown"])
     def test_inside(self, where: str, ran: list[str]) -> None:
         """Promise 10: inside f's making or teardown `reset(f)` raises DeadlockError and tears nothing down, and `reset()` leaves f out."""

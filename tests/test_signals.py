@@ -70,6 +70,14 @@ def fail(s):
 def wait(s):
     threading.Thread(target=s.thing).start()
     s.begun.wait()
+def wait_in_a_body(s):
+    @memoize
+    def outer():
+        s.thing()
+        raise ValueError("leaves nothing")
+    s.outer = outer
+    wait(s)
+def outer(s): s.outer()
 def reset_it(s): reset(s.thing)
 def reset_all(s): reset()
 def register(s):
@@ -126,7 +134,7 @@ def test_a_handler_at_every_step(operation: str, action: str, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="where signals can arrive is known of CPython only")
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+@pytest.mark.parametrize("operation", [*OPERATIONS.values(), "wait_in_a_body, outer"], ids=[*OPERATIONS, "call-that-waits-in-a-body"])
 def test_ctrl_c_at_every_step(operation: str, tmp_path: Path) -> None:
     """Promise 3: wherever in the library KeyboardInterrupt arrives, no other thread is left waiting, the next call works, and each
     finalizer runs exactly once."""

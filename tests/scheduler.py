@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import itertools
@@ -9,11 +10,13 @@ import linecache
 import math
 import os
 import re
+import selectors
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ import pytest
 from threads import LIMIT
 
 import memoize_once
-from memoize_once import _once, finalizers
+from memoize_once import _aonce, _once, finalizers
 from memoize_once._finalizers import GONE, Life, alive
 
 LONG = bool(os.environ.get("LONG_TESTS"))  # more steps, more seeds, more schedules
@@ -132,7 +135,9 @@ class Ledger:
 # it is stops and hands on, to itself in most cases. Lines that touch nothing shared need no stop: it would make no difference there.
 
 _LIBRARY = str(Path(memoize_once.__file__).parent)
-_SHARED = re.compile(r"\b(state|lives|alive|claims|closed|stack|finalizers|ran|waiters|waits|values?|number|holds)\b")
+_SHARED = re.compile(
+    r"\b(state|lives|alive|claims|closed|stack|finalizers|ran|waiters|waits|values?|number|holds|callers|cancelling|heir|begun|end)\b"
+)
 _STEPS = 2000  # nobody takes as many, but who waits without blocking
 
 
@@ -204,20 +209,22 @@ class _Actor(threading.Thread):
 
 
 class _Gate:
-    """What stands for a lock: one that waits for it lets others go on."""
+    """What stands for a lock: one that waits for it lets others go on. Its patience is at an end when nobody else can."""
 
     def __init__(self, actor: _Actor) -> None:
         self._actor = actor
         self.closed = False
+        self.patient = True
 
     def acquire(self, timeout: float = -1) -> bool:
         actor = self._actor
         if self.closed:
+            self.patient = timeout < 0
             actor.gate = self
             actor.step("a wait")
             actor.gate = None
-        self.closed = True
-        return True
+        opened, self.closed = not self.closed, True
+        return opened
 
     def release(self) -> None:
         if not self.closed:
@@ -228,6 +235,38 @@ class _Gate:
 def _lock() -> Any:
     actor = threading.current_thread()
     return _Gate(actor) if isinstance(actor, _Actor) else threading.Lock()
+
+
+def _sleep(seconds: float) -> None:
+    gate = _lock()
+    gate.acquire()
+    gate.acquire(timeout=seconds)
+
+
+class _Selector(selectors.SelectSelector):
+    """Nothing is ever ready but what the loop is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = _lock()
+        self.told.acquire()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout > 0:
+            self.told.acquire(timeout=-1 if timeout is None else timeout)
+        return []
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop for actors: one that waits lets others go on."""
+
+    def __init__(self) -> None:
+        self.told = _Selector()
+        super().__init__(self.told)
+
+    def _write_to_self(self) -> None:
+        with suppress(RuntimeError):  # it is told already
+            self.told.told.release()
 
 
 def step() -> None:
@@ -271,7 +310,9 @@ class _Schedule:
         if self.stuck:
             self._abandon(current)
             return
-        able = [a.number for a in self.actors if not a.ended and (a.gate is None or not a.gate.closed)]
+        able = [a.number for a in self.actors if not a.ended and (a.gate is None or not a.gate.closed)] or [
+            a.number for a in self.actors if not a.ended and a.gate is not None and not a.gate.patient
+        ]
         forced = current is None or current.number not in able
         if not self.left and not forced:
             return
@@ -322,6 +363,7 @@ def every_schedule(race: Callable[[], Race], preemptions: int, instructions: boo
     actors = [_Actor(number) for number in range(len(race().actions))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_once, "threading", SimpleNamespace(**vars(threading) | {"Lock": _lock}))
+        patch.setattr(_aonce, "time", SimpleNamespace(**vars(time) | {"sleep": _sleep}))
         try:
             return sum(1 for _ in _schedules(race, actors, preemptions, instructions))
         finally:

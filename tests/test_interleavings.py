@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
-from scheduler import LONG, Ledger, Race, Thing, every_schedule, step
+from scheduler import LONG, Ledger, Loop, Race, Thing, every_schedule, step
 
-from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 
 class Subject:
     """A memoized function with a teardown, and what actors do with it."""
 
-    def __init__(self, failures: int, registers: bool) -> None:
+    def __init__(self, failures: int = 0, registers: bool = False, keyed: bool = False) -> None:
         self.ledger = ledger = Ledger()
         self.got: list[Thing] = []
         self._tokens = itertools.count()
         tries = itertools.count()
 
-        @memoize
-        def function() -> Generator[Thing, None, None]:
+        @memoize(key=(lambda number: number) if keyed else None)
+        def function(number: int = 1) -> Generator[Thing, None, None]:
             thing = ledger.begin(function)
             step()
             if next(tries) < failures:
@@ -55,9 +57,9 @@ class Subject:
         self.ledger.register(self.function, next(self._tokens))
 
 
-def race(*actors: str, made: bool = False, failures: int = 0, registers: bool = False) -> Race:
+def race(*actors: str, made: bool = False, failures: int = 0, registers: bool = False, keyed: bool = False) -> Race:
     """Each actor is given by what it does, one after another."""
-    subject = Subject(failures, registers)
+    subject = Subject(failures, registers, keyed)
     if made:
         subject.function()
 
@@ -105,12 +107,74 @@ def ring(*needs: int | None) -> Race:
     return Race(functions, check)
 
 
+class AsyncSubject(Subject):
+    """The same for an async generator, each actor with a loop of its own, but for those that only reset."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        ledger, tries = self.ledger, itertools.count()
+
+        @memoize
+        async def function() -> AsyncGenerator[Thing, None]:
+            thing = ledger.begin(function)
+            await asyncio.sleep(0)
+            if next(tries) < failures:
+                raise ValueError("fails")
+            yield ledger.made(thing)
+            ledger.ends(thing)
+            await asyncio.sleep(0)
+
+        self.function = function
+
+    def act(self, names: str) -> None:
+        if names.startswith("reset"):
+            getattr(self, names)()
+            return
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            for name in names.split():
+                runner.run(getattr(self, name)())
+
+    async def acall(self) -> None:
+        step()
+        since = next(self.ledger.clock)
+        self.got.append(self.ledger.given(await self.function(), since))
+
+    async def acancelled(self) -> None:
+        task = asyncio.ensure_future(self.acall())
+        await asyncio.sleep(0)
+        step()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def areset(self) -> None:
+        step()
+        with self.ledger.resetting("thing"):
+            await areset(self.function)
+
+
+def arace(*actors: str, failures: int = 0) -> Race:
+    subject = AsyncSubject(failures)
+
+    def check(errors: list[BaseException | None]) -> None:
+        assert sum(error is not None for error in errors) == failures, errors
+        assert all(isinstance(error, ValueError | None) for error in errors), errors
+        for _ in range(2):  # it works as before, too
+            reset()
+            asyncio.run(subject.acall())
+        subject.ledger.check()
+
+    return Race([partial(subject.act, names) for names in actors], check)
+
+
 RACES = {
     "call, call": partial(race, "call", "call"),
     "call, reset": partial(race, "call", "reset"),
     "call, reset of an object": partial(race, "call", "reset", made=True),
     "call and reset, reset": partial(race, "call reset", "reset"),
     "call, reset of everything": partial(race, "call", "reset_all"),
+    "call, call of one key": partial(race, "call", "call", keyed=True),
+    "call, reset of one key": partial(race, "call", "reset", made=True, keyed=True),
     "reset, reset": partial(race, "reset", "reset", made=True),
     "reset, reset of everything": partial(race, "reset", "reset_all", made=True),
     "register, reset": partial(race, "register", "reset", made=True),
@@ -127,6 +191,19 @@ RACES = {
 }
 
 
+ARACES = {
+    "call, call": partial(arace, "acall", "acall"),
+    "call, reset": partial(arace, "acall", "reset"),
+    "two calls, reset": partial(arace, "acall acall", "reset"),
+    "call and areset, reset": partial(arace, "acall areset", "reset"),
+    "call, call that is cancelled": partial(arace, "acall", "acancelled"),
+    "call that is cancelled, reset": partial(arace, "acancelled", "reset"),
+    "call, call that fails": partial(arace, "acall", "acall", failures=1),
+    "call, call, reset": partial(arace, "acall", "acall", "reset"),
+    "call, call, reset of everything": partial(arace, "acall", "acall", "reset_all"),
+}
+
+
 @pytest.mark.parametrize("race", RACES.values(), ids=RACES)
 def test_every_interleaving(race: Callable[[], Race]) -> None:
     """Promises 2 to 4, 7 and 9 to 11: wherever threads stop each other in the library, callers share one object and get none that was torn
@@ -136,3 +213,11 @@ def test_every_interleaving(race: Callable[[], Race]) -> None:
     count = every_schedule(race, preemptions=1 + of_two + LONG)
     print(count, "schedules")
     assert count > 300  # no race is over before it has begun
+
+
+@pytest.mark.parametrize("race", ARACES.values(), ids=ARACES)
+def test_every_interleaving_of_loops(race: Callable[[], Race]) -> None:
+    """Promises 16 to 19: the same for event loops in several threads, and for a thread that resets without one."""
+    count = every_schedule(race, preemptions=1 + LONG)
+    print(count, "schedules")
+    assert count > 50

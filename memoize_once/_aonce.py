@@ -431,11 +431,12 @@ class _Watch:
 
     def __init__(self, loop: Any) -> None:
         self.lives: dict[AsyncLife, None] = {}
-        self.sentinel = self._until_the_end()
+        self.sentinels: list[AsyncGenerator[None, None]] = []
         if not getattr(loop, "_asyncgens_shutdown_called", False):
             # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
+            self.sentinels.append(self._until_the_end())
             with suppress(StopIteration):
-                self.sentinel.__anext__().send(None)
+                self.sentinels[0].__anext__().send(None)
         close = loop.close
 
         def close_later() -> None:
@@ -458,7 +459,8 @@ class _Watch:
             await self.end()
 
     async def _close(self) -> None:
-        await self.sentinel.aclose()
+        for sentinel in self.sentinels:
+            await sentinel.aclose()
         await self.end()
 
     async def end(self) -> None:

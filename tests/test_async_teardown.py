@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import sys
@@ -14,8 +15,8 @@ from typing import Any
 
 import anyio
 import pytest
-from tasks import Place, loop_in_a_thread, resting_loop, script, waiting
-from threads import LIMIT, Call
+from tasks import Place, attempt, loop_in_a_thread, resting_loop, script, waiting
+from threads import LIMIT, Call, Point
 
 from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
@@ -582,6 +583,360 @@ class TestReset:
                 assert next(count) == 1
 
 
+class TestUnluckyMoments:
+    """What happens to resets and ends of loops that come between two steps of another thread."""
+
+    def test_a_loop_that_stops_before_it_hears(self, ran: list[str]) -> None:
+        """Promise 19: a loop that another thread's `reset` has called, and that stops before it gets to it, is run by that thread."""
+        thing = logged(ran, "thing")
+        loop = asyncio.new_event_loop()
+
+        def stop() -> None:
+            resets.append(Call(reset, thing).until_it_waits())
+            loop.stop()
+
+        resets: list[Call] = []
+        loop.run_until_complete(thing())
+        loop.call_soon(stop)
+        loop.run_forever()
+        resets[0].result()
+        assert ran == ["thing"]
+        loop.close()
+
+    @pytest.mark.parametrize("asker", ["plain code", "another loop"])
+    def test_a_loop_that_rests_elsewhere(self, asker: str, ran: list[str]) -> None:
+        """Promise 19: an object of a loop that rests is torn down by `reset` in another thread, while the loop's own does something else;
+        one that is being made is made first."""
+        thing, begun, point = logged(ran, "thing"), Place(), Point()
+
+        @memoize
+        async def slow() -> AsyncGenerator[str, None]:
+            await begun.pass_()
+            yield "made"
+            ran.append("slow")
+
+        async def begin() -> None:
+            await thing()
+            making.append(asyncio.ensure_future(slow()))
+            await begun.reached()
+            begun.go()
+
+        def rest() -> None:
+            with resting_loop() as run:
+                run(begin())
+                point.pass_()
+
+        making: list[asyncio.Future[str]] = []
+        owner = Call(rest)
+        point.reached()
+        if asker == "plain code":
+            reset()
+        else:
+            asyncio.run(areset())
+        assert ran == ["slow", "thing"]
+        point.go()
+        owner.result()
+        assert making[0].result() == "made"
+
+    def test_a_loop_that_another_thread_takes(self, ran: list[str]) -> None:
+        """Promise 19: where another thread begins to run the loop in the moment in which `reset` would, `reset` waits for that."""
+
+        class Taken(asyncio.SelectorEventLoop):
+            def run_until_complete(self, future: Any) -> Any:
+                if taken:
+                    owners.append(Call(taken.pop()))
+                    owners[0].join(1)  # it runs the loop from here on
+                return super().run_until_complete(future)
+
+        thing = logged(ran, "thing")
+        loop = Taken()
+        taken: list[Callable[[], None]] = []
+        owners: list[Call] = []
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(thing())
+            taken.append(loop.run_forever)
+            reset(thing)
+            assert ran == ["thing"]
+            loop.call_soon_threadsafe(loop.stop)
+            owners[0].result()
+
+    def test_a_scope_is_cancelled_when_a_reset_has_come(self, ran: list[str]) -> None:
+        """Promises 7 and 18: a scope that is cancelled while another thread's `reset` waits for the loop ends the object once."""
+        expire: list[Callable[[], None]] = []
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            with anyio.CancelScope() as scope:
+                expire.append(scope.cancel)
+                yield 1
+            ran.append(f"cancelled: {scope.cancelled_caught}")
+
+        async def main() -> None:
+            await thing()
+            expire[0]()
+            await asyncio.to_thread(Call(reset, thing).until_it_waits().result)
+
+        asyncio.run(main())
+        assert ran == ["cancelled: True"]
+
+    def test_what_is_claimed_is_left_out(self, ran: list[str]) -> None:
+        """Promise 10: `reset()` in a body does not wait for an object that another thread is about to tear down on a busy loop."""
+        thing = logged(ran, "thing")
+
+        @memoize
+        def plain() -> str:
+            reset()
+            return "plain"
+
+        async def main() -> None:
+            await thing()
+            resetting = Call(reset, thing).until_it_waits()
+            assert Call(plain).result() == "plain"
+            assert ran == []
+            await asyncio.to_thread(resetting.result)
+
+        asyncio.run(main())
+        assert ran == ["thing"]
+
+    def test_an_object_that_is_gone_when_it_is_found(self) -> None:
+        """Promise 9: a caller that finds an object in the moment in which it is torn down makes a new one."""
+        numbers = itertools.count()
+
+        class Key:
+            def __hash__(self) -> int:
+                return 1
+
+            def __eq__(self, other: object) -> bool:
+                if there:
+                    there.clear()
+                    reset(thing)
+                return True
+
+        @memoize(key=lambda key: key)
+        async def thing(key: Key) -> AsyncGenerator[int, None]:
+            yield next(numbers)
+
+        there: list[bool] = []
+        with loop_in_a_thread() as run:
+            assert run(thing(Key())) == 0
+            there.append(True)
+            assert asyncio.run(thing(Key())) == 1
+
+    @pytest.mark.parametrize("turns", range(8))
+    def test_a_teardown_that_begins_in_the_last_turn(self, turns: int, ran: list[str]) -> None:
+        """Promises 18 and 19: a teardown that another thread has begun in any of the last turns of a loop is finished before it closes."""
+
+        async def end(_: object) -> None:
+            await asyncio.sleep(0)
+            ran.append("kept")
+
+        @memoize(finalizer=end)
+        async def kept() -> str:
+            return "kept"
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            later(turns)
+            ran.append("thing")
+
+        def later(more: int) -> None:
+            if more:
+                loop.call_soon(later, more - 1)
+            else:
+                resets.append(Call(reset, kept).until_it_waits())
+
+        async def main() -> None:
+            await kept()
+            await thing()
+
+        resets: list[Call] = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        if not resets:
+            reset(kept)
+        for call in resets:
+            call.result()
+        assert ran == ["thing", "kept"]
+
+    def test_a_loop_whose_generators_are_shut_down(self, ran: list[str]) -> None:
+        """Promise 18: what is made on a loop after its `shutdown_asyncgens()` is torn down when it closes, which it may do twice."""
+        thing = logged(ran, "thing")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(thing())
+        assert ran == []
+        loop.close()
+        loop.close()
+        assert ran == ["thing"]
+
+
+class TestErrors:
+    def test_a_teardown_that_cancels_itself(self) -> None:
+        """Promise 8: a CancelledError that a teardown raises of its own is an error like others."""
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            raise asyncio.CancelledError("of its own")
+
+        async def main() -> None:
+            await thing()
+            with pytest.raises(BaseExceptionGroup) as raised:
+                await areset(thing)
+            assert str(raised.value.exceptions[0]) == "of its own"
+            assert thing not in finalizers
+
+        asyncio.run(main())
+
+    def test_a_ring_through_a_teardown(self, ran: list[str]) -> None:
+        """Promises 4 and 8: who asks for what is torn down, while that teardown waits for who asks, is told."""
+        place, told, calls = Place(), list[BaseException](), list[Any]()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            calls.append(asks())
+            assert await calls[0] == "asked"
+            ran.append("down")
+
+        @memoize
+        async def asks() -> str:
+            await place.pass_()
+            while inspect.getcoroutinestate(calls[0]) != inspect.CORO_SUSPENDED:
+                await asyncio.sleep(0)
+            told.append(await attempt(areset(thing)))
+            told.append(await attempt(thing()))
+            return "asked"
+
+        async def main() -> None:
+            await thing()
+            asking = asyncio.ensure_future(asks())
+            await place.reached()
+            resetting = asyncio.ensure_future(areset(thing))
+            while not calls:
+                await asyncio.sleep(0)
+            place.go()
+            await asyncio.gather(asking, resetting)
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+        assert ran == ["down"]
+        assert [type(error) for error in told] == [ExceptionGroup, DeadlockError]
+
+    @pytest.mark.parametrize("how", ["cancelled", "cancelled before it begins"])
+    def test_a_body_that_fails_when_nobody_waits(self, how: str) -> None:
+        """Promise 17: an error of a body whose last caller is cancelled goes to the loop's exception handler, and the next call makes."""
+        reported: list[BaseException] = []
+
+        @memoize
+        async def thing() -> int:
+            if reported:
+                return 1
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                raise ValueError("of the clean-up") from None
+            return 0
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            if how == "cancelled":
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            if how == "cancelled":
+                assert [str(error) for error in reported] == ["of the clean-up"]
+                assert await thing() == 1
+
+        asyncio.run(main())
+
+    def test_a_cancel_that_comes_too_late(self) -> None:
+        """Promise 17: a caller on another loop that is cancelled when the body has returned cancels nothing."""
+        place, joined, point = Place(), Point(), Point()
+
+        @memoize
+        async def thing() -> int:
+            await place.pass_()
+            point.pass_()  # its loop does not hear of the cancel before it is done
+            return 1
+
+        async def first() -> None:
+            making = asyncio.ensure_future(thing())
+            await place.reached()
+            await asyncio.to_thread(joined.reached)
+            making.cancel()
+            await asyncio.wait([making])
+            place.go()
+
+        async def last() -> None:
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            joined.go()
+            joined.pass_()
+            await asyncio.to_thread(point.reached)
+            task.cancel()
+            asyncio.get_running_loop().call_soon(point.go)
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+        def other() -> None:
+            begun.result()
+            asyncio.run(last())
+
+        with loop_in_a_thread() as run:
+            begun = Call(run, place.reached())
+            call = Call(other)
+            run(first())
+            call.result()
+            assert run(thing()) == 1
+
+    def test_a_warning_that_is_an_error(self) -> None:
+        """Promise 27: where the warning about a parametrized fixture is an error, it leaves nothing behind."""
+
+        class Request:
+            param = 1
+
+        @memoize
+        async def fixture(request: Request) -> int:
+            return 1
+
+        for _ in range(2):
+            with pytest.raises(UserWarning, match="key="):
+                asyncio.run(fixture(Request()))
+        assert fixture not in finalizers
+
+    def test_ctrl_c_while_a_reset_waits(self, tmp_path: Path) -> None:
+        """Promises 2 and 8: Ctrl-C ends the wait of a `reset` for another thread's loop, and is raised; the teardown goes on."""
+        source = """
+            @memoize
+            async def thing():
+                yield 1
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                while not interrupted.is_set():
+                    await asyncio.sleep(0)
+                print("down")
+            interrupted = threading.Event()
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever)
+            thread.start()
+            asyncio.run_coroutine_threadsafe(thing(), loop).result()
+            try:
+                reset(thing)
+            except BaseExceptionGroup as group:
+                print(*map(repr, group.exceptions))
+            interrupted.set()
+            reset(thing)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+            """
+        assert script(source, tmp_path) == ("KeyboardInterrupt()\ndown\n", "", 0)
+
+
 class TestRegister:
     def test_in_the_body_and_elsewhere(self, ran: list[str]) -> None:
         """Promise 11: in the body `register` binds to the object being made, elsewhere to the one that the function holds."""
@@ -768,6 +1123,9 @@ class TestExit:
                 finally:
                     print(f"{{owner}}'s is torn down by the {{who()}}", flush=True)
             @memoize(inherit=True)
+            def plain():
+                return object()
+            @memoize(inherit=True)
             async def inherited():
                 try:
                     yield who()
@@ -779,10 +1137,12 @@ class TestExit:
                 reset(thing)
                 assert asyncio.run(thing()) == "child"
                 assert asyncio.run(inherited()) == "parent"
+                assert plain() is parents
                 finalizers.register(inherited, bye)
                 reset(inherited)
                 gc.collect()
                 sys.exit(0)
+            parents = plain()
             async def main():
                 await thing()
                 await inherited()

@@ -65,7 +65,7 @@ async def _changed(life: Life, state: str) -> None:
         life.waiters.remove(wake)
 
 
-async def _step(awaitable: Awaitable[Any]) -> Any:
+async def _step(awaitable: Awaitable[Any]) -> Any:  # pragma: no cover  runs under the name of a file of the user's
     __tracebackhide__ = True
     return await awaitable
 
@@ -134,7 +134,7 @@ class AsyncLife(Life):
             rest = () if self.generator is None else (self._rest, (once,))
             once.keep(self, value, *rest)
         except BaseException as error:
-            if self._left(error):
+            if self._left(error):  # pragma: no cover  at the end of the interpreter
                 self._conclude(once, asyncio.CancelledError())
                 raise
             if isinstance(error, StopAsyncIteration) and self.generator is not None:
@@ -232,7 +232,7 @@ class AsyncLife(Life):
                 try:
                     await result
                 except BaseException as error:
-                    if self._left(error):
+                    if self._left(error):  # pragma: no cover  at the end of the interpreter
                         raise
                     self.failed(error, errors)
 
@@ -562,5 +562,5 @@ def _after_fork_in_child() -> None:
             life.loop = life.generator = None
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  not on Windows
     os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -25,8 +25,8 @@ from contextlib import suppress
 from typing import Any, cast
 
 from . import _finalizers
-from ._finalizers import ALIVE, DONE, ENDING, GONE, MAKING, Life, Memoized, alive, in_order, leak, logger, of_thread, running
-from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, raise_together, selected, wait, wait_for
+from ._finalizers import ALIVE, DONE, ENDING, GONE, MAKING, Life, Memoized, alive, in_order, leak, living, logger, of_thread, running
+from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, headroom, raise_together, selected, wait
 
 __tracebackhide__ = True
 
@@ -42,6 +42,7 @@ def _of_task() -> Life | None:
 
 
 _finalizers.of_task = _of_task
+_finalizers.in_context = lambda: bool(_inside.get())
 
 
 async def _changed(life: Life, state: str) -> None:
@@ -81,7 +82,7 @@ class _Caller:
 
 class AsyncLife(Life):
     __slots__ = (
-        "begun", "callers", "cancelling", "end", "error", "errors", "generator", "heir", "loop", "report", "task",
+        "callers", "cancelling", "end", "error", "errors", "generator", "heir", "loop", "report", "task",
         "thread", "thrown", "watch",
     )  # fmt: skip
 
@@ -89,7 +90,6 @@ class AsyncLife(Life):
         super().__init__(once, key)
         self.loop: Any = asyncio.get_running_loop()  # None in a child that inherits the object
         self.depth = len(of_thread())
-        self.begun = False  # the teardown
         self.thread = threading.current_thread()
         self.callers: list[_Caller] = []  # who wait for the making, the longest first
         self.cancelling = False  # the last of them has gone
@@ -104,6 +104,13 @@ class AsyncLife(Life):
 
     def here(self) -> bool:
         return self.loop is not None and self.loop is asyncio._get_running_loop()
+
+    def due(self) -> bool:
+        return super().due() or self.stranded()
+
+    def stranded(self) -> bool:
+        """Whether its teardown has been asked for, and its loop has come to rest before it is done."""
+        return bool(self.claims) and self.state != GONE and self.loop is not None and not self.loop.is_running()
 
     # Making
 
@@ -126,6 +133,9 @@ class AsyncLife(Life):
         once: Any = self.once()
         if self.state == MAKING and once is not None:  # cancelled before its first step
             self._conclude(once, asyncio.CancelledError())
+        elif self.state == ALIVE:  # what a coroutine function has made needs no longer who asked for it, and their context
+            self.task = None
+            self.callers.clear()
 
     async def _keep(self, once: Any, call: list[Callable[[], Any]]) -> None:
         since = time.perf_counter()
@@ -187,7 +197,8 @@ class AsyncLife(Life):
 
     async def leave(self, caller: _Caller) -> None:
         """The caller is cancelled. If it was the last, the making is too, and it goes on when the body has cleaned up."""
-        self.callers.remove(caller)
+        with suppress(ValueError):  # it is made just now, on another loop
+            self.callers.remove(caller)
         if self.callers or self.state != MAKING:
             return
         self.cancelling = True
@@ -208,9 +219,9 @@ class AsyncLife(Life):
 
     def begin(self, once: AsyncOnce) -> None:
         """To be called on the loop when the life is claimed."""
-        if self.begun:
+        token = object()
+        if self.claims.setdefault("begun", token) is not token:
             return
-        self.begun = True
         if self.generator is not None:
             if not self.end.done():
                 self.end.set_result(None)
@@ -245,8 +256,14 @@ class AsyncLife(Life):
         once.forget(self)
         logger.debug("tore down %s in %.6f seconds", once.name, time.perf_counter() - since)
         if self.report:
+            self.tell()
+
+    def tell(self) -> None:
+        """Of the errors of the teardown, for which nobody waits."""
+        self.report = True
+        if self.state == GONE:
             for error in self.errors:
-                self.loop.call_exception_handler({"message": f"error in the teardown of {once.name}", "exception": error})
+                self.loop.call_exception_handler({"message": f"error in the teardown of {self.name}", "exception": error})
             self.errors.clear()
 
     async def _rest(self, once: Any) -> None:
@@ -260,8 +277,10 @@ class AsyncLife(Life):
             if self.thrown is None:
                 raise
             return
-        await generator.aclose()
-        raise once.yields(*AGAIN)
+        try:
+            await generator.aclose()
+        finally:
+            raise once.yields(*AGAIN)
 
     async def finish(self, once: AsyncOnce) -> None:
         self.begin(once)
@@ -270,21 +289,31 @@ class AsyncLife(Life):
 
     def drive(self, once: AsyncOnce, asker: threading.Thread) -> None:
         """Has the life torn down from outside of its loop, and returns when it is gone."""
-        asked = 0
+        asked = False
         while self.state != GONE:
             rests = self.rests(asker)
             if self.loop is None or self.loop.is_closed():
+                if self.generator is not None:
+                    raise self.lost(once)
                 _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
             elif rests:
                 _run(self.loop, self.finish(once))
             else:
-                if _finalizers.exiting and self.thread.daemon and not self.begun and asked == 10:
+                if _finalizers.exiting and self.thread.daemon and not _patience():
+                    self.lost(once)
                     raise TimeoutError(f"the event loop of {self.name} runs in a daemon thread and does not answer")
-                asked += 1
-                if asked == 1:
+                if not asked:
+                    asked = True
                     with suppress(RuntimeError):  # it closes right now
                         self.loop.call_soon_threadsafe(self.begin, once)
                 wait(self, self.state, running(), patience=1)  # the loop may stop before it hears
+
+    def lost(self, once: Any) -> RuntimeError:
+        """Forgets what can be torn down no more, and says so."""
+        self.finalizers.clear()
+        self.watch.lives.pop(self, None)
+        once.forget(self)
+        return RuntimeError(f"the event loop of {self.name} was closed before its teardown was done")
 
     def rests(self, asker: threading.Thread) -> bool:
         """Whether nobody runs the loop. Another thread's may just be between two phases of `asyncio.run`."""
@@ -307,6 +336,8 @@ class AsyncLife(Life):
         def drive() -> None:
             try:
                 self.drive(once, asker)
+            except BaseException as error:
+                self.errors.append(error)
             finally:
                 with suppress(RuntimeError):  # who waited has gone, and the loop with it
                     loop.call_soon_threadsafe(driven.set)
@@ -314,6 +345,21 @@ class AsyncLife(Life):
         # not in an executor, in whose queue a cancel could catch what has been claimed
         threading.Thread(target=drive).start()
         await driven.wait()
+
+
+_deadline: list[float] = []
+
+
+def _patience() -> bool:
+    """Whether there is time left, at exit, for loops in daemon threads: a few seconds for all of them."""
+    if not _deadline:
+        _deadline.append(time.monotonic() + 5)
+    return time.monotonic() < _deadline[0]
+
+
+async def _ended(coroutine: Coroutine[Any, Any, None]) -> None:
+    while inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
+        await asyncio.sleep(0)
 
 
 def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
@@ -327,7 +373,12 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
                 with runner:
                     runner.run(coroutine)
             else:
-                runner.run_until_complete(coroutine)
+                try:
+                    runner.run_until_complete(coroutine)
+                except RuntimeError:
+                    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                        raise
+                    runner.run_until_complete(_ended(coroutine))  # a `loop.stop()` was left over
             ran.append(True)
         except RuntimeError:
             coroutine.close()
@@ -345,18 +396,21 @@ class AsyncOnce(Once):
     __slots__ = ()
 
     def making(self, arguments: dict[str, Any], key: object = None) -> Any:
-        return _Making(self, arguments, key)
+        return _Making(self, dict(arguments), key)
 
     def end(self, life: Any, errors: list[BaseException], and_wait: bool) -> None:
-        if life.claimed(object()):
+        headroom()
+        claimed = life.claimed(object())
+        if claimed or and_wait or life.stranded():
             try:
                 life.drive(self, threading.current_thread())
             except BaseException as error:
                 errors.append(error)
-            errors += life.errors
-            life.errors.clear()
-        elif and_wait:
-            wait_for(life, running())
+                if claimed:
+                    life.tell()
+            if claimed:
+                errors += life.errors
+                life.errors.clear()
 
     def made(self, life: Any, own: list[Life]) -> None:
         if not life.rests(threading.current_thread()) or not _run(life.loop, _changed(life, MAKING)):
@@ -379,17 +433,18 @@ class _Making:
 
     async def make(self) -> Any:
         once = self.once
+        headroom()
         check_key(once, self.key)
         while True:
             own = running()
             life = AsyncLife(once, self.key)
             try:
-                alive[life] = None  # before it is anybody's, so that no fork can overlook it
+                alive[life.ref] = life.holds  # before it is anybody's, so that no fork can overlook it
                 found: Any = once.lives.setdefault(self.key, life)
                 if found is life:
                     life.start(once, once.body(self.arguments))
                 else:
-                    alive.pop(life, None)
+                    alive.pop(life.ref, None)
             except BaseException:
                 once.forget(life)
                 raise
@@ -401,11 +456,11 @@ class _Making:
             if state == GONE:
                 continue
             caller = _Caller(life.loop)
-            if state == MAKING and not found.cancelling:
+            if state == MAKING and not found.cancelling and found.end not in _inside.get():  # a task of the body does not count
                 found.callers.append(caller)
             try:
                 with Wait(found, own):
-                    await _changed(found, state)
+                    await (found.adrive(once) if found.stranded() else _changed(found, state))
             except asyncio.CancelledError:
                 if found.heir is caller and not isinstance(found.error, asyncio.CancelledError):
                     found.unheard(found.error)  # it is cancelled in the very turn in which the body has failed
@@ -441,13 +496,19 @@ class _Watch:
 
         def close_later() -> None:
             # a loop that is closed without that, or has begun with a teardown in its last turn
-            if not loop.is_closed() and not loop.is_running():
-                ran = _run(loop, self._close())
-                while self.lives and ran:
-                    ran = _run(loop, self.end())
-            close()
-            with suppress(ValueError):
-                _watches.remove(self)
+            try:
+                if not loop.is_closed() and not loop.is_running():
+                    ran = _run(loop, self._close())
+                    while self.lives and ran:
+                        ran = _run(loop, self.end())
+            finally:
+                close()
+                for life in list(self.lives):  # Ctrl-C in between
+                    if (once := life.once()) is not None:
+                        life.errors.append(life.lost(once))
+                        life.tell()
+                with suppress(ValueError):
+                    _watches.remove(self)
 
         loop.close = close_later
         loop._memoize_once = self
@@ -460,7 +521,8 @@ class _Watch:
 
     async def _close(self) -> None:
         for sentinel in self.sentinels:
-            await sentinel.aclose()
+            with suppress(RuntimeError):  # Ctrl-C has left it in the middle
+                await sentinel.aclose()
         await self.end()
 
     async def end(self) -> None:
@@ -526,20 +588,19 @@ async def _areset(lives: list[Life], own: list[Life], and_wait: bool) -> None:
             continue
         claimed = False
         try:
-            if not isinstance(once, AsyncOnce):
-                once.end(life, errors, and_wait=False)
-            else:
-                with Wait(life, own):  # which may be refused, and then the life must not be claimed
-                    if claimed := life.claimed(object()):
-                        await life.adrive(once)
-                        errors += life.errors
-                        life.errors.clear()
-            while and_wait and (state := life.state) != GONE:
-                with Wait(life, own):
+            with Wait(life, own):  # which may be refused, and then the life must not be claimed
+                if not isinstance(once, AsyncOnce):
+                    once.end(life, errors, and_wait=False)
+                elif (claimed := life.claimed(object())) or and_wait:
+                    await life.adrive(once)
+                if claimed:
+                    errors += life.errors
+                    life.errors.clear()
+                while and_wait and (state := life.state) != GONE:
                     await _changed(life, state)
         except asyncio.CancelledError:
             if claimed:
-                life.report = True
+                life.tell()
             raise
         except BaseException as error:
             errors.append(error)
@@ -556,7 +617,7 @@ def _after_fork_in_child() -> None:
     for watch in _watches:
         watch.lives.clear()
     _watches.clear()
-    for life in alive:  # what the child inherits; what it registers on it runs on a loop of its own
+    for life in living():  # what the child inherits; what it registers on it runs on a loop of its own
         if isinstance(life, AsyncLife):
             leak(life.generator)
             life.loop = life.generator = None

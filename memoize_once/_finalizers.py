@@ -37,7 +37,9 @@ logger = logging.getLogger("memoize_once")
 MAKING, ALIVE, ENDING, GONE = "making", "alive", "ending", "gone"
 DONE = object()
 
-alive: dict[Life, None] = {}  # every life that is being made, is there or is being torn down
+# Every life that is being made, is there or is being torn down; and what this holds it by, which is nothing where there is no finalizer:
+# such an object dies with its function.
+alive: dict[weakref.ref[Life], list[object]] = {}
 _finished = itertools.count()  # numbers objects in the order in which their making finished
 
 
@@ -52,15 +54,8 @@ class Memoized:
     def __init__(self, name: str, inherit: bool) -> None:
         self.name = name
         self.inherit = inherit
-        lives: dict[Any, Life] = {}
-        self.lives = lives
-
-        def forget(_: object, pop: Callable[..., object] = alive.pop) -> None:  # modules may be cleared by then
-            for life in lives.values():
-                pop(life, None)
-            lives.clear()  # each refers to this callback
-
-        self.ref = weakref.ref(self, forget)
+        self.lives: dict[Any, Life] = {}
+        self.ref = weakref.ref(self)
 
     def unpublish(self, life: Life) -> None:
         """From here on a call does not find the object without coming here; harmless where it never did."""
@@ -88,10 +83,20 @@ class Finalizer:
         self.ran = False
 
 
+def _forget(ref: weakref.ref[Life], pop: Callable[..., object] = alive.pop) -> None:  # modules may be cleared by then
+    pop(ref, None)
+
+
+def living() -> list[Life]:
+    """All lives."""
+    return [life for ref in list(alive) if (life := ref()) is not None]
+
+
 class Life:
     """One object, from the call that makes it to its last finalizer."""
 
     __slots__ = (
+        "__weakref__",
         "claims",
         "closed",
         "depth",
@@ -100,6 +105,7 @@ class Life:
         "key",
         "number",
         "once",
+        "ref",
         "state",
         "value",
         "waiters",
@@ -112,12 +118,13 @@ class Life:
         self.state = MAKING
         self.value: Any = None
         self.number: float = float("inf")
-        self.claims: dict[None, object] = {}
+        self.claims: dict[object, object] = {}
         self.closed = False
         self.finalizers: list[Finalizer] = []
-        self.holds: tuple[object, ...] = ()
+        self.holds: list[object] = []
         self.waiters: list[Callable[[], object]] = []
         self.waits: list[Any] = []
+        self.ref = weakref.ref(self, _forget)
         self.depth = 0  # how many lives of the thread stand around the loop of a task
 
     @property
@@ -127,11 +134,18 @@ class Life:
 
     def in_place(self) -> bool:
         once = self.once()
-        return once is not None and once.lives.get(self.key) is self
+        try:
+            return once is not None and once.lives.get(self.key) is self
+        except Exception:  # a key that cannot be compared has got none
+            return False
 
     def here(self) -> bool:
         """Whether it has to be torn down by an event loop that this thread runs right now."""
         return False
+
+    def due(self) -> bool:
+        """Whether a teardown is left that nobody is at."""
+        return self.state == ALIVE and bool(self.finalizers) and not self.claims
 
     def claimed(self, token: object) -> bool:
         """Whether the token is the one that may tear down, which is the first that asks."""
@@ -153,19 +167,19 @@ class Life:
             raise LookupError(f"the object of {self.name} has been torn down: register while it is alive")
 
     def hold(self) -> None:
-        """What has a teardown keeps its function."""
+        """What has a teardown is kept, and keeps its function."""
         once = self.once()
         if once is not None:  # pragma: no branch  who pushes has it
-            self.holds = (once, once.twin())
+            self.holds[:] = self, once, once.twin()
 
     def drop(self, callback: object) -> None:
         """Removes every finalizer with this callback."""
         for finalizer in list(self.finalizers):
             if finalizer.judge is None and finalizer.callback == callback:
                 _removed(self.finalizers, finalizer)
-        holds, self.holds = self.holds, ()
+        self.holds.clear()
         if self.finalizers:
-            self.holds = holds
+            self.hold()
 
     def step(self, errors: list[BaseException]) -> object:
         """Runs one finalizer, the last in first, and returns what it returns; returns DONE where none is left."""
@@ -195,7 +209,7 @@ class Life:
             pass
 
     def failed(self, error: BaseException, errors: list[BaseException]) -> None:
-        error.add_note(f"in the teardown of {self.name}")
+        note(error, f"in the teardown of {self.name}")
         errors.append(error)
 
     def settle(self, state: str) -> None:
@@ -206,6 +220,11 @@ class Life:
     def wake(self) -> None:
         for wake in list(self.waiters):
             wake()
+
+
+def note(error: BaseException, text: str) -> None:
+    with suppress(Exception):  # one whose attributes are frozen takes none
+        error.add_note(text)
 
 
 def _removed(stack: list[Finalizer], finalizer: Finalizer) -> bool:
@@ -227,6 +246,7 @@ def _no_task() -> Life | None:
     return None
 
 
+in_context: Callable[[], bool] = bool  # whether a body has started the task, or the thread with its context; `_aonce` knows
 of_task: Callable[[], Life | None] = _no_task  # what the current task of asyncio makes or tears down; `_aonce` knows
 
 
@@ -263,7 +283,7 @@ def find(function: object) -> Memoized:
         record = getattr(getattr(candidate, "cache_clear", None), "__self__", None)
         if isinstance(record, Memoized):
             return record
-        candidate = getattr(candidate, "__wrapped__", candidate)
+        candidate = getattr(candidate, "__wrapped__", candidate.fget if isinstance(candidate, property) else candidate)
     raise TypeError(f"{function!r} is not memoized: decorate it with @memoize, or give the function that is")
 
 
@@ -307,10 +327,10 @@ class Finalizers:
             life.drop(callback)
 
     def __len__(self) -> int:
-        return sum(len(life.finalizers) for life in list(alive))
+        return sum(len(life.finalizers) for life in living())
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
-        for life in in_order(list(alive)):
+        for life in in_order(living()):
             once = life.once()
             function = once.twin() if once and life.finalizers and life.state != MAKING else None
             if function is not None:
@@ -362,7 +382,8 @@ def _noted(method: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def noting(self: Any, *args: Any, **kwargs: Any) -> None:
-        vars(self)[_OWN] = bool(running()) or _belongs_to_an_object(threading.current_thread())
+        own = bool(running()) or in_context() or _belongs_to_an_object(threading.current_thread())
+        vars(self)[_OWN] = own and kwargs.get("thread_name_prefix") != "asyncio"  # the default executor of a loop is the loop's
         method(self, *args, **kwargs)
 
     return noting
@@ -432,7 +453,7 @@ def _wait_for_the_program() -> None:
 def _tear_down() -> None:
     """Tears down all that has a finalizer, and what that makes anew."""
     for _ in range(_ROUNDS):
-        lives = in_order(life for life in list(alive) if life.finalizers and life.state == ALIVE)
+        lives = in_order(life for life in living() if life.due())
         if not lives:
             return
         for life in lives:
@@ -442,7 +463,7 @@ def _tear_down() -> None:
                 once.end(life, errors, and_wait=False)  # a daemon thread may be at it: it is not waited for
             for error in errors:
                 _report(error)
-    left = in_order(life for life in list(alive) if life.finalizers and life.state == ALIVE)
+    left = in_order(life for life in living() if life.due())
     if left:
         names = ", ".join(life.name for life in left)
         _report(RuntimeError(f"left without teardown, since teardowns at exit made it anew {_ROUNDS} times: {names}"))
@@ -494,15 +515,15 @@ def _before_fork() -> None:
 def _after_fork_in_child() -> None:
     """The child starts with no object. Those that it inherited are the parent's: they are never finalized here, and never freed
     either, since the end of the child's interpreter would run what a suspended generator has after its `yield`."""
-    for life in list(alive):
+    for life in living():
         once = life.once()
         leak((life, life.value, list(life.finalizers)))
         life.finalizers.clear()
-        life.holds = ()
+        life.holds.clear()
         if once is not None and once.inherit and life.state == ALIVE:
             life.claims.clear()  # a thread of the parent may just have taken it
             continue
-        alive.pop(life, None)
+        alive.pop(life.ref, None)
         if once is not None:  # pragma: no branch  but while another thread collects it
             once.lives.pop(life.key, None)
             once.unpublish(life)

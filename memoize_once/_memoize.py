@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from decorator import FunctionMaker
 
 from ._finalizers import ALIVE
-from ._once import Keyed, Once, Parameters, innermost, placed
+from ._once import Keyed, Once, Parameters, innermost, namespace, placed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def _code(function: Any) -> types.CodeType:
     """The code that stands for an innermost function in the user's file."""
     for candidate in (function, getattr(function, "__init__" if isinstance(function, type) else "__call__", None)):
         code = getattr(candidate, "__code__", None)
-        if isinstance(code, types.CodeType):
+        if type(code) is types.CodeType:
             return code
     return _NO_CODE
 
@@ -52,22 +52,24 @@ def _parameters(function: Any) -> tuple[Parameters, list[Any], dict[str, Any]]:
         code = function.__code__
         stars = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
         count = code.co_argcount + code.co_kwonlyargcount + sum(stars)
-        parameters = Parameters(code.co_varnames[:count], code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount, *stars)
+        parameters = Parameters(code.co_varnames[:count], code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount, *stars, {})
         given = function.__kwdefaults__ or {}
         return parameters, list(function.__defaults__ or ()), {name: given[name] for name in parameters.names if name in given}
-    of = {kind: [p for p in _declared(function) if p.kind == kind] for kind in inspect._ParameterKind}
-    only, either, args, keyword, kwargs = of.values()
+    found = _signature(function).parameters.values()
+    only, either, args, keyword, kwargs = [[p for p in found if p.kind == kind] for kind in inspect._ParameterKind]
     names = tuple([p.name for p in (*only, *either, *keyword, *args, *kwargs)])
-    parameters = Parameters(names, len(only), len(only) + len(either), len(keyword), bool(args), bool(kwargs))
-    defaults = [p.default for p in (*only, *either) if p.default is not p.empty]
-    return parameters, defaults, {p.name: p.default for p in keyword if p.default is not p.empty}
+    declared = {p.name: p.default for p in found if p.default is not p.empty}
+    parameters = Parameters(names, len(only), len(only) + len(either), len(keyword), bool(args), bool(kwargs), declared)
+    keyword_defaults = {p.name: declared[p.name] for p in keyword if p.name in declared}
+    return parameters, [declared[p.name] for p in (*only, *either) if p.name in declared], keyword_defaults
 
 
-def _declared(function: Any) -> list[inspect.Parameter]:
+def _signature(function: Any) -> inspect.Signature:
     try:
-        return list(inspect.signature(function, **_ANNOTATIONS).parameters.values())
+        return inspect.signature(function, **_ANNOTATIONS)
     except (TypeError, ValueError):  # a builtin that does not say
-        return [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL), inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
+        kinds = {"args": inspect.Parameter.VAR_POSITIONAL, "kwargs": inspect.Parameter.VAR_KEYWORD}
+        return inspect.Signature([inspect.Parameter(name, kind) for name, kind in kinds.items()])
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------------------
@@ -111,7 +113,8 @@ def _key(key: Callable[..., Any], function: Any, name: str, parameters: Paramete
 
 # The same function when its module is executed again ------------------------------------------------------------------------------
 
-_defined: dict[tuple[str, str, str], list[weakref.ref[Any]]] = {}  # by module, file and qualified name
+# By module, file and qualified name: the records of each execution, with their numbers in it
+_defined: dict[tuple[str, str, str], list[tuple[int, weakref.ref[Any]]]] = {}
 
 
 def _taken_over(once: Once) -> Once:
@@ -119,24 +122,26 @@ def _taken_over(once: Once) -> Once:
 
     A name may be defined more than once in one execution: the n-th definition follows the n-th.
     """
-    function = once.function
+    function, original = once.function, innermost(once.function)
     if (
         not isinstance(function, types.FunctionType)
+        or not isinstance(original, types.FunctionType)
         or function.__closure__
+        or original.__closure__
         or "<locals>" in function.__qualname__
         or once.code.co_filename.startswith("<")
     ):
         return once
-    known = _defined.setdefault((function.__module__, once.code.co_filename, function.__qualname__), [])
-    earlier = [old for ref in known if (old := ref()) and old.function.__globals__ is not function.__globals__]
-    if earlier:
-        old = earlier[0]
-        known.remove(old.ref)
-        holds = any(life.finalizers and life.state == ALIVE for life in list(old.lives.values()))
-        if holds and old.function.__code__ == function.__code__ and type(old) is type(once):
+    place = (function.__module__, once.code.co_filename, function.__qualname__)
+    known = [(number, old) for number, ref in _defined.get(place, ()) if (old := ref()) is not None]
+    earlier = [(number, old) for number, old in known if namespace(old.function) is not original.__globals__]
+    mine = len(known) - len(earlier)
+    for number, old in earlier:
+        holds = number == mine and any(life.finalizers and life.state == ALIVE for life in list(old.lives.values()))
+        if holds and type(old) is type(once) and (old.function.__code__, old.code) == (function.__code__, once.code):
             old.define(once)
-            once = old
-    known.append(once.ref)
+            return old
+    _defined[place] = [*((number, old.ref) for number, old in known), (mine, once.ref)]
     return once
 
 
@@ -225,11 +230,13 @@ def _write(
     # a `def` makes faster functions than types.FunctionType does of finished code, so it is the factory's constants that change
     given = dict(zip(keywords, keyword_defaults, strict=True))
     consts = tuple([code if isinstance(const, types.CodeType) else _renamed(const, given) for const in factory.co_consts])
-    namespace = getattr(original, "__globals__", None) or {}  # PyPy's builtins say None
-    twin = types.FunctionType(factory.replace(co_consts=consts), namespace)(once, *defaults, *keyword_defaults.values())
+    twin = types.FunctionType(factory.replace(co_consts=consts), namespace(function))(once, *defaults, *keyword_defaults.values())
     functools.update_wrapper(twin, function, updated=() if isinstance(function, type) else ("__dict__",))
     if not isinstance(function, types.FunctionType):
-        twin.__annotations__ = {p.name: p.annotation for p in _declared(function) if p.annotation is not p.empty}
+        twin.__module__ = _module(function)
+        declared = _signature(function)
+        annotations = {p.name: p.annotation for p in declared.parameters.values()} | {"return": declared.return_annotation}
+        twin.__annotations__ = {name: annotation for name, annotation in annotations.items() if annotation is not declared.empty}
     # where there is one (3.14 on) it is copied, and may name what is not defined yet
     elif not getattr(function, "__annotate__", None):  # pragma: no branch
         twin.__annotations__ = function.__annotations__
@@ -242,8 +249,15 @@ def _write(
     return twin
 
 
+def _module(function: Any) -> Any:
+    """The module that defines it, which of a partial is not functools."""
+    return getattr(innermost(function) if isinstance(function, functools.partial) else function, "__module__", None)
+
+
 def _is_async(function: object) -> bool:
     """Whether calling it gives a coroutine or an async generator."""
+    while isinstance(function, functools.partial):
+        function = function.func
     method = getattr(type(function), "__call__", None)  # noqa: B004  of a callable instance
     return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (function, method))
 
@@ -371,7 +385,7 @@ def memoize(
         from ._aonce import AsyncKeyed, AsyncOnce
 
         kinds = (AsyncOnce, AsyncKeyed)
-    once = kinds[key is not None](f"{getattr(function, '__module__', None)}.{name}", _code(original), function, finalizer, inherit)
+    once = kinds[key is not None](f"{_module(function)}.{name}", _code(original), function, finalizer, inherit)
     once.parameters = parameters
     call = None
     if key is not None:
@@ -389,8 +403,8 @@ def _record_of(function: Any) -> Once | None:
     if isinstance(function, types.FunctionType):
         for cell in function.__closure__ or ():
             with suppress(ValueError):  # a cell that is empty yet
-                if isinstance(cell.cell_contents, Once):
-                    return cell.cell_contents
+                if issubclass(type(cell.cell_contents), Once):  # isinstance() would ask a lazy object for its class
+                    return cell.cell_contents  # type: ignore[no-any-return]
     return None
 
 

@@ -15,6 +15,7 @@ No user code runs where another thread's progress depends on it, but for the lif
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
 import itertools
@@ -23,12 +24,30 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, TracebackType
 from typing import Any, NamedTuple, cast
 
-from ._finalizers import ALIVE, ENDING, GONE, MAKING, Life, Memoized, alive, find, finished, in_order, leak, logger, of_thread, running
+from ._finalizers import (
+    ALIVE,
+    ENDING,
+    GONE,
+    MAKING,
+    Life,
+    Memoized,
+    alive,
+    find,
+    finished,
+    in_order,
+    leak,
+    living,
+    logger,
+    note,
+    of_thread,
+    running,
+)
 
 __tracebackhide__ = True
 
@@ -145,8 +164,10 @@ def _rest(generator: Generator[object, None, None], once: Once) -> tuple[Any, ..
 
     def judge(result: object) -> None:
         if result is not generator:
-            generator.close()
-            raise once.yields(*AGAIN)
+            try:
+                generator.close()
+            finally:
+                raise once.yields(*AGAIN)
 
     return next, (generator, generator), {}, judge
 
@@ -160,6 +181,18 @@ def innermost(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = inspect.unwrap(function.func)
     return function
+
+
+def namespace(function: Any) -> dict[str, Any]:
+    """The globals of its frames. C code that imports something looks there for `__builtins__`, and warnings for the module."""
+    found = getattr(innermost(function), "__globals__", None)  # PyPy's builtins have None
+    return found or {"__builtins__": builtins, "__name__": getattr(function, "__module__", None) or "builtins"}
+
+
+def headroom(frames: int = 12) -> None:
+    """Raises RecursionError where there is none, since one in the midst of what follows could leave a life for ever as it is."""
+    if frames:
+        headroom(frames - 1)
 
 
 def placed(code: CodeType, function: Any, place: CodeType, **changes: Any) -> CodeType:
@@ -194,6 +227,7 @@ class Parameters(NamedTuple):
     keyword_only: int
     args: bool
     kwargs: bool
+    declared: dict[str, Any]  # defaults of what is no function: not handed on, since what is not given may be looked for elsewhere
 
     def handed_on(self, values: list[str]) -> list[str]:
         """What a call reads, in source, that hands on the values."""
@@ -205,12 +239,16 @@ class Parameters(NamedTuple):
         values = [arguments[name] for name in self.names]
         named = self.positional + self.keyword_only
         args = values[: self.positional]
+        more = values[named] if self.args else ()
+        while not more and args and args[-1] is self.declared.get(self.names[len(args) - 1], values):
+            args.pop()
         kwargs = {name: arguments[name] for name in self.names[self.positional : named]}
-        if self.args:
-            args += values[named]
+        for name, default in self.declared.items():
+            if kwargs.get(name, values) is default:
+                del kwargs[name]
         if self.kwargs:
             kwargs |= values[-1]
-        return functools.partial(function, *args, **kwargs)
+        return functools.partial(function, *args, *more, **kwargs)
 
 
 def check_key(once: Once, key: object) -> None:
@@ -243,6 +281,7 @@ class Making:
         if self.entered:
             return
         self.entered = True
+        headroom()
         check_key(once, self.key)
         self._life = mine = Life(once, self.key)
         try:
@@ -270,21 +309,22 @@ class Making:
         if mine not in self._own:
             self._own.append(mine)
         mine.state = MAKING  # a fork in a signal handler leaves it behind
-        alive[mine] = None  # before it is anybody's, so that no fork can overlook it
+        alive[mine.ref] = mine.holds  # before it is anybody's, so that no fork can overlook it
         if self.once.lives.setdefault(self.key, mine) is mine:
             return True
-        alive.pop(mine, None)
+        alive.pop(mine.ref, None)
         return False
 
     def keep(self, result: Any) -> None:
         """What the body has made is the object from here on; a generator is what yields it."""
         once = self.once
         rest: tuple[Any, ...] = ()
-        if isinstance(result, CoroutineType | AsyncGeneratorType):
-            if isinstance(result, CoroutineType):
+        kind = type(result)  # isinstance() would ask a lazy object for its class
+        if issubclass(kind, CoroutineType | AsyncGeneratorType):
+            if kind is CoroutineType:
                 result.close()
             raise TypeError(f"{once.name} is no async function but returns {result!r}: write it, or what wraps it, with `async def`")
-        if isinstance(result, Generator):
+        if issubclass(kind, Generator):
             self._generator = result
             rest = _rest(result, once)
             result = once.framed(_start)(result, self)
@@ -355,10 +395,10 @@ class Once(Memoized):
     def note(self, error: BaseException, errors: list[BaseException]) -> None:
         """On the body's error, what finalizers of the failed making have raised."""
         for each in errors:
-            error.add_note(f"a finalizer of {self.name} failed too: {each!r}")
+            note(error, f"a finalizer of {self.name} failed too: {each!r}")
 
     def making(self, arguments: dict[str, Any], key: object = None) -> Any:
-        return Making(self, arguments, key)
+        return Making(self, dict(arguments), key)  # a tracer adds the Making itself to those of the frame
 
     def body(self, arguments: dict[str, Any]) -> Callable[[], Any]:
         """The call of the newest definition."""
@@ -367,6 +407,8 @@ class Once(Memoized):
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Warns of a parametrized pytest fixture, whose first parameter's object would serve for all."""
+        if self.parameters.kwargs:  # a wrapper may be given it there
+            arguments = arguments | arguments[self.parameters.names[-1]]
         if hasattr(arguments.get("request"), "param") and not self.warned:
             text = f"{self.name} would hand the object of its first request.param to all: memoize it with key=lambda request: request.param"
             warnings.warn_explicit(
@@ -376,9 +418,7 @@ class Once(Memoized):
 
     def framed(self, function: Any) -> Callable[..., Any]:
         """The function, in a frame that shows the user's file."""
-        return FunctionType(
-            placed(function.__code__, self.function, self.code), getattr(innermost(self.function), "__globals__", None) or {}
-        )
+        return FunctionType(placed(function.__code__, self.function, self.code), namespace(self.function))
 
     def keep(self, life: Any, value: Any, *rest: Any) -> None:
         """What the body has made is the object from here on; the rest of a generator is its first finalizer after those of the body."""
@@ -396,9 +436,9 @@ class Once(Memoized):
 
     def _again(self, life: Life) -> bool:
         """In a child that was forked by the body, and goes on with it: the object is the child's, unless it has made another meanwhile."""
-        alive[life] = None
+        alive[life.ref] = life.holds
         if self.lives.setdefault(life.key, life) is not life:
-            alive.pop(life, None)
+            alive.pop(life.ref, None)
             return False
         life.state = MAKING
         return True
@@ -412,15 +452,16 @@ class Once(Memoized):
 
     def forget(self, life: Life) -> None:
         """The place is free again, if it was this life's at all: one that has lost the race, or was left behind by a fork, has none."""
-        if self.lives.get(life.key) is life:
+        if life.in_place():
             self.unpublish(life)
             del self.lives[life.key]
-        alive.pop(life, None)
-        life.holds = ()
+        alive.pop(life.ref, None)
+        life.holds.clear()
         life.settle(GONE)
 
     def end(self, life: Life, errors: list[BaseException], and_wait: bool) -> None:
         own, token, since = of_thread(), object(), time.perf_counter()
+        headroom()
         try:
             own.append(life)  # before it is claimed: see the first of the four points above
             if life.claimed(token):
@@ -455,7 +496,7 @@ class Once(Memoized):
         """By value, as cloudpickle sends functions that cannot be imported: what makes the object travels, and the object never does."""
         if not hasattr(self, "token"):
             self.token = os.urandom(16).hex()
-        _sent[self.token] = self.ref
+        _sent[self.token] = self
         state = {name: getattr(self, name) for name in ("code", "finalizer", "key", "parameters", "function") if hasattr(self, name)}
         return _arrive, (self.token, type(self), self.name, self.inherit), {"twin": self.twin(), **state}
 
@@ -467,15 +508,17 @@ class Once(Memoized):
                 setattr(self, name, value)
 
 
-_sent: dict[str, Any] = {}  # records that this process has sent by value; it shares those that come back
+_sent: weakref.WeakValueDictionary[str, Once] = (
+    weakref.WeakValueDictionary()
+)  # records that this process has sent by value; it shares those that come back
 _arrived: dict[str, Once] = {}  # for good: the copies of a function come and go, and their object stays
 
 
 def _arrive(token: str, kind: type[Once], name: str, inherit: bool) -> Once:
     """The one record in this process for all copies of a function."""
-    sent = _sent.get(token, lambda: None)()
+    sent = _sent.get(token)
     if sent is not None:
-        return sent  # type: ignore[no-any-return]
+        return sent
     once = kind(name, cast("CodeType", None), None, None, inherit)
     once.token = token
     return _arrived.setdefault(token, once)
@@ -547,7 +590,7 @@ def reset(*functions: Any) -> None:
 def selected(functions: tuple[Any, ...], own: list[Life]) -> list[Life]:
     """The lives that a reset takes; raises before anything is torn down."""
     if not functions:  # a caller's that is about to find another's object has no place and no end
-        return [life for life in list(alive) if life.in_place() and (not own or life.state == ALIVE)]
+        return [life for life in living() if life.in_place() and (not own or life.state == ALIVE)]
     records = {id(record): record for record in map(_record, functions)}.values()
     lives = [life for record in records for life in list(record.lives.values())]
     for life in lives:

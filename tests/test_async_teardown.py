@@ -1170,3 +1170,249 @@ class TestExit:
         ]
         assert noise == ""
         assert status == 0
+
+
+# What comes in between: scripts, and what they print
+BETWEEN = {
+    "Ctrl-C while the loop shuts down": (
+        """
+        @memoize
+        async def first():
+            yield 1
+            print("first is down")
+        @memoize
+        async def second():
+            yield 2
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+            await asyncio.sleep(0.01)
+            print("second is down")
+        async def main():
+            await first()
+            await second()
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            print("Ctrl-C")
+        """,
+        ["second is down", "first is down", "Ctrl-C"],
+    ),
+    "a stop that is left over": (
+        """
+        @memoize
+        async def thing():
+            yield 1
+            await asyncio.sleep(0.01)
+            print("down")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(thing())
+        loop.stop()
+        loop.close()
+        print("closed")
+        """,
+        ["down", "closed"],
+    ),
+    "a task of the body asks too": (
+        """
+        async def heartbeat():
+            await connection()
+        @memoize
+        async def connection():
+            beat = asyncio.create_task(heartbeat())
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                beat.cancel()
+                await asyncio.wait([beat])
+                print("cleaned up")
+        async def main():
+            try:
+                await asyncio.wait_for(connection(), 0.01)
+            except TimeoutError:
+                print("timed out")
+        asyncio.run(main())
+        """,
+        ["cleaned up", "timed out"],
+    ),
+    **{
+        f"{asker} of what a resting loop has begun with": (
+            f"""
+            @memoize
+            async def thing():
+                yield 1
+                go.set()
+                await asyncio.sleep(0.01)
+                print("down")
+            async def begin():
+                global resetting
+                await thing()
+                resetting = asyncio.ensure_future(areset(thing))
+                await go.wait()
+            go = asyncio.Event()
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(begin())
+            {statement}
+            print("end")
+            loop.close()
+            """,
+            printed,
+        )
+        for asker, statement, printed in (
+            ("reset", "reset(thing)", ["down", "end"]),
+            ("areset", "asyncio.run(areset(thing))", ["down", "end"]),
+            ("a call", "assert asyncio.run(thing()) == 1", ["down", "down", "end"]),
+            ("exit", "loop.close = lambda: None", ["end", "down"]),
+        )
+    },
+    "threads of a task of the body": (
+        """
+        def start():
+            stop = threading.Event()
+            threading.Thread(target=stop.wait).start()
+            return stop
+        @memoize(finalizer=threading.Event.set)
+        async def in_a_task():
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(starter())
+            return task.result()
+        @memoize(finalizer=threading.Event.set)
+        async def in_a_worker():
+            return await asyncio.to_thread(start)
+        async def starter():
+            return start()
+        async def main():
+            await asyncio.to_thread(int)  # a worker that is the program's
+            await in_a_task()
+            await in_a_worker()
+        asyncio.run(main())
+        print("end")
+        """,
+        ["end"],
+    ),
+    "the loop's own pool, which a body was the first to use": (
+        """
+        @memoize
+        async def thing():
+            await asyncio.to_thread(int)
+            yield 1
+            print("down")
+        def work():
+            main_thread_ends.wait()
+            print("done")
+        async def main():
+            await thing()
+            loop.run_in_executor(None, work)
+        main_thread_ends = threading.Event()
+        threading._register_atexit(main_thread_ends.set)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close = lambda: None
+        """,
+        ["done", "down"],
+    ),
+    "Ctrl-C while a reset waits": (
+        """
+        @memoize
+        async def thing():
+            yield 1
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while not interrupted.is_set():
+                await asyncio.sleep(0)
+            raise OSError("of the teardown")
+        interrupted, told = threading.Event(), threading.Event()
+        def tell(loop, context):
+            print(repr(context["exception"]))
+            told.set()
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(tell)
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        asyncio.run_coroutine_threadsafe(thing(), loop).result()
+        try:
+            reset(thing)
+        except BaseExceptionGroup as group:
+            print(*map(repr, group.exceptions))
+        interrupted.set()
+        told.wait()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        """,
+        ["KeyboardInterrupt()", "OSError('of the teardown')"],
+    ),
+    "the context of the first caller": (
+        """
+        import contextvars, weakref
+        class Request:
+            pass
+        request = contextvars.ContextVar("request")
+        @memoize
+        async def thing():
+            return 1
+        async def handle():
+            value = Request()
+            request.set(value)
+            await thing()
+            return weakref.ref(value)
+        async def main():
+            return await asyncio.create_task(handle())
+        ref = asyncio.run(main())
+        for _ in range(5):
+            gc.collect()
+        print("is kept" if ref() else "is not kept")
+        """,
+        ["is not kept"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "printed"), BETWEEN.values(), ids=BETWEEN)
+def test_what_comes_in_between(source: str, printed: list[str], tmp_path: Path) -> None:
+    """Promises 5, 10, 12, 13 and 16 to 19: nothing hangs, is lost or makes noise, whatever comes in between."""
+    assert script(textwrap.dedent(source), tmp_path) == ("".join(f"{line}\n" for line in printed), "", 0)
+
+
+def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
+    """Promise 12: exit does not wait for the loop of a daemon thread that hangs in a teardown; it says so, and goes on."""
+    source = """
+        @memoize
+        async def thing():
+            yield 1
+            loop.call_soon(threading.Event().wait)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        asyncio.run_coroutine_threadsafe(thing(), loop).result()
+        """
+    printed, noise, status = script(textwrap.dedent(source), tmp_path)
+    assert noise.splitlines()[-1] == "TimeoutError: the event loop of __main__.thing runs in a daemon thread and does not answer"
+    assert (printed, status) == ("", 0)
+
+
+@pytest.mark.parametrize("turns", range(1, 10))
+@pytest.mark.parametrize("cancel", [False, True], ids=["main ends", "all tasks are cancelled"])
+def test_an_error_when_the_loop_ends(turns: int, cancel: bool) -> None:
+    """Promises 8 and 18: the error of a teardown is raised, or given to the loop's exception handler, whenever the loop ends."""
+    told: list[object] = []
+
+    @memoize
+    async def thing() -> AsyncGenerator[int, None]:
+        yield 1
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        raise OSError("of the teardown")
+
+    async def main() -> asyncio.Task[Any]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+        await thing()
+        resetting = asyncio.create_task(attempt(areset(thing)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if cancel:
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await resetting
+        return resetting
+
+    told.append(asyncio.run(main()).result())
+    assert any(isinstance(error, OSError | ExceptionGroup) for error in told)

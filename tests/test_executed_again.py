@@ -128,6 +128,42 @@ def test_changed_code(path: Path) -> None:
     assert old.events == ["torn down"]
 
 
+def test_an_older_definition_that_is_still_there(path: Path) -> None:
+    """Promise 25: an object that an older definition makes, while newer ones hold none, is taken over too."""
+    old = import_anew()
+    import_anew()
+    value = old.server()
+    assert import_anew().server() is value
+
+
+def test_decorators_below(path: Path) -> None:
+    """Promise 25: below a decorator that writes functions of its own, what is defined in a loop is new, and so is changed code."""
+    source = """
+from decorator import decoratorx
+from memoize_once import memoize
+
+@decoratorx
+def logged(function, *args):
+    return function(*args)
+
+servers = []
+for number in range(2):
+    @memoize
+    @logged
+    def server():
+        yield object()
+    servers.append(server)
+    server()
+"""
+    path.write_text(source)
+    old = import_anew()
+    assert old.servers[0]() is not old.servers[1]()
+    new = import_anew()
+    assert [server() for server in new.servers] == [server() for server in old.servers]
+    path.write_text(source.replace("object()", "'changed'"))
+    assert import_anew().server() == "changed"
+
+
 def test_reload_is_the_same_namespace(path: Path) -> None:
     """Promise 25: what is defined again in the same namespace, by `importlib.reload` or in a loop, is a new function."""
     module = import_anew()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections.abc import Generator
@@ -11,6 +12,7 @@ import pytest
 from threads import Call, Point
 
 from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once._finalizers import living, running
 
 
 class Request:
@@ -125,6 +127,37 @@ class TestInjection:
             function([2])
         assert raised.value.__context__ is None or raised.value.__suppress_context__
         assert made == [1] * hit
+
+    @pytest.mark.parametrize("kind", [TypeError, KeyError, ValueError])
+    @pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine function"])
+    def test_one_that_cannot_be_compared(self, kind: type[Exception], is_async: bool) -> None:
+        """Promises 3 and 26: an error of a key's comparison reaches the caller as it was raised, and leaves nothing behind."""
+
+        class Key:
+            def __hash__(self) -> int:
+                return 1
+
+            def __eq__(self, other: object) -> bool:
+                raise kind("not to be compared")
+
+        @memoize(key=lambda key: key)
+        def plain(key: object) -> object:
+            return object()
+
+        @memoize(key=lambda key: key)
+        async def coroutine(key: object) -> object:
+            return object()
+
+        def call(key: object) -> object:
+            return asyncio.run(coroutine(key)) if is_async else plain(key)
+
+        first = call(1)
+        with pytest.raises(kind, match="not to be compared") as raised:
+            call(Key())
+        assert raised.value.__context__ is None
+        assert call(1) is first
+        assert running() == []
+        assert len(living()) == 1
 
     def test_an_error_of_the_key_function(self) -> None:
         """Promise 26: what the key function raises reaches the caller as it is."""
@@ -258,6 +291,8 @@ class TestWarning:
         """Promises 26 and 27: under a parametrized fixture `key=` makes one object for each param in whatever order, and its lack warns."""
         pytester.makepyfile(
             """
+            import functools
+
             import pytest
             from memoize_once import memoize
 
@@ -274,6 +309,18 @@ class TestWarning:
             def unkeyed(request):
                 return request.param
 
+            def logged(function):
+                @functools.wraps(function)
+                def wrapper(*args, **kwargs):
+                    return function(*args, **kwargs)
+                return wrapper
+
+            @pytest.fixture(params=["a", "b"])
+            @memoize
+            @logged
+            def wrapped(request):
+                return request.param
+
             @pytest.fixture
             @memoize
             def unparametrized(request):
@@ -283,9 +330,14 @@ class TestWarning:
             def test_two(keyed): pass
             def test_three(unparametrized): pass
             def test_unkeyed(unkeyed): assert unkeyed == "a"
+            def test_wrapped(wrapped): assert wrapped == "a"
             def test_made(): assert made == ["a", "b"]
             """
         )
         result = pytester.runpytest("-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "default")
-        result.assert_outcomes(passed=8, warnings=1)
-        result.stdout.fnmatch_lines(["*test_under_pytest.py:12: UserWarning: test_under_pytest.unkeyed would hand*key=lambda request*"])
+        result.assert_outcomes(passed=10, warnings=2)
+        lines = [
+            f"*test_under_pytest.py:{line}: UserWarning: test_under_pytest.{name} would hand*key=lambda request*"
+            for line, name in ((14, "unkeyed"), (25, "wrapped"))
+        ]
+        result.stdout.fnmatch_lines(lines)

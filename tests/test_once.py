@@ -274,6 +274,54 @@ class TestFailure:
         assert len(finalizers) == 0
 
 
+class TestRecursionLimit:
+    """Promises 3 and 10: a RecursionError, wherever it comes in the library, leaves a function that works."""
+
+    @staticmethod
+    def at_every_depth(call: Callable[[], object], check: Callable[[], object]) -> None:
+        def deep(frames: int) -> object:
+            return deep(frames - 1) if frames else call()
+
+        limit = sys.getrecursionlimit()
+        refused = 0
+        for frames in range(limit - 150, limit):
+            try:
+                deep(frames)
+            except (RecursionError, ExceptionGroup):
+                refused += 1
+            check()
+        assert 0 < refused < 150
+
+    def test_calls(self) -> None:
+        @memoize
+        def thing() -> Generator[int, None, None]:
+            yield 1
+
+        def check() -> None:
+            assert Call(thing).result() == 1
+            reset(thing)
+
+        self.at_every_depth(thing, check)
+
+    def test_resets(self) -> None:
+        torn_down: list[int] = []
+
+        @memoize
+        def thing() -> Generator[int, None, None]:
+            yield 1
+            torn_down.append(1)
+
+        def check() -> None:
+            Call(reset, thing).result()
+            assert torn_down == [1]
+            torn_down.clear()
+            thing()
+
+        thing()
+        self.at_every_depth(lambda: reset(thing), check)
+        reset(thing)
+
+
 class TestDeadlock:
     def test_an_object_that_needs_itself(self) -> None:
         """Promise 4: direct recursion raises DeadlockError, a RuntimeError that names the function, and leaves nothing behind."""
@@ -479,6 +527,23 @@ class TestReferences:
         collect()
         assert ref() is thing()
         del thing
+        collect()
+        assert ref() is None
+
+    @pytest.mark.parametrize("keyed", [False, True], ids=["one", "for each key"])
+    def test_an_object_that_refers_to_its_function(self, keyed: bool) -> None:
+        """Promise 5: so does one that refers to that function, directly or not."""
+
+        def make() -> weakref.ref[Thing]:
+            @memoize(key=(lambda: 1) if keyed else None)
+            def thing() -> Thing:
+                made = Thing()
+                vars(made)["again"] = lambda: reset(thing)
+                return made
+
+            return weakref.ref(thing())
+
+        ref = make()
         collect()
         assert ref() is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import doctest
 import functools
 import inspect
@@ -190,6 +191,55 @@ class TestKindsOfCallables:
         builtin = memoize(object)
         assert builtin() is builtin()
         assert memoize(lambda a: str(a + thing.size))(1) == "4"
+
+    def test_code_that_imports(self) -> None:
+        """Promise 21: callables written in C may import something, for which they look in the globals of their caller."""
+        assert memoize(functools.partial(pickle.loads, pickle.dumps(print)))() is print
+        assert memoize(datetime.date.today)() == datetime.date.today()
+
+    def test_declared_defaults(self) -> None:
+        """Promise 21: what a class declares as a default is not handed on: it may look elsewhere for what is not given."""
+
+        class Settings:
+            __signature__ = inspect.Signature(
+                [
+                    inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="declared"),
+                    inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False),
+                ]
+            )
+
+            def __init__(self, *args: str, **given: bool) -> None:
+                self.given = (args, given)
+
+        for arguments, given in (((), {}), (("a",), {}), ((), {"debug": True}), (("a",), {"debug": True})):
+            assert memoize(Settings)(*arguments, **given).given == (arguments, given)
+
+    def test_lazy_objects(self) -> None:
+        """Promise 1: an object that is made when it is looked at is only handed on; a dead proxy too."""
+
+        class Lazy:
+            @property  # type: ignore[misc]
+            def __class__(self) -> Any:
+                raise ReferenceError("it is looked at")
+
+        lazy = Lazy()
+
+        @memoize
+        def thing() -> Lazy:
+            return lazy
+
+        assert thing() is thing()
+        assert memoize(lambda: lazy)() is lazy
+
+    def test_annotations_of_a_bound_method(self) -> None:
+        """Promise 20: annotations are the original's, that of the result too; a partial is of its function's module."""
+
+        class Owner:
+            def method(self, a: int = 1) -> str:
+                return ""
+
+        assert typing.get_type_hints(memoize(Owner().method)) == {"a": int, "return": str}
+        assert memoize(functools.partial(Owner().method, 2)).__module__ == __name__
 
     @pytest.mark.parametrize("kind", [staticmethod, classmethod, property], ids=lambda kind: kind.__name__)
     def test_above_a_descriptor(self, kind: Any) -> None:

@@ -88,6 +88,24 @@ class TestGenerators:
         ).matches(raised.value)
         assert ran == ["closed"]
 
+    def test_one_that_yields_twice_and_fails(self) -> None:
+        """Promise 6: it is told that it yields twice, and its own error comes along."""
+
+        @memoize
+        def thing() -> Generator[int, None, None]:
+            try:
+                yield 1
+                yield 2
+            finally:
+                raise OSError("in finally")
+
+        thing()
+        with pytest.raises(ExceptionGroup) as raised:
+            reset(thing)
+        (error,) = raised.value.exceptions
+        assert "yields more than once" in str(error)
+        assert isinstance(error.__context__, OSError)
+
 
 class TestOrder:
     def test_finalizers_of_one_object(self, ran: list[str]) -> None:
@@ -199,6 +217,30 @@ class TestErrors:
         assert not isinstance(raised.value, ExceptionGroup)
         assert [type(error) for error in raised.value.exceptions] == [kind, StopIteration]
         assert ran == ["first"]
+
+    def test_errors_that_take_no_notes(self, ran: list[str]) -> None:
+        """Promises 3 and 8: an error whose attributes are frozen is raised as it is, by a reset and by a failed body."""
+
+        class Frozen(Exception):
+            def __setattr__(self, name: str, value: object) -> None:
+                raise AttributeError("frozen")
+
+        @memoize
+        def thing() -> None:
+            finalizers.register(thing, fail)
+            if not ran:
+                raise Frozen("of the body")
+
+        def fail() -> None:
+            raise Frozen("of a finalizer")
+
+        with pytest.raises(Frozen, match="of the body"):
+            thing()
+        ran.append("again")
+        thing()
+        with pytest.raises(ExceptionGroup) as raised:
+            reset(thing)
+        assert [str(error) for error in raised.value.exceptions] == ["of a finalizer"]
 
 
 class TestWhileItEnds:
@@ -464,7 +506,7 @@ class TestReset:
         reset(thing)
 
     def test_it_takes_whatever_wraps_a_memoized_function(self) -> None:
-        """Promise 10: a wrapper with `__wrapped__`, a bound, static or class method and a pytest fixture object lead to the function."""
+        """Promise 10: x"""
         numbers = itertools.count()
 
         class Owner:
@@ -480,6 +522,11 @@ class TestReset:
             @classmethod
             @memoize
             def class_(cls) -> int:
+                return next(numbers)
+
+            @property
+            @memoize
+            def property_(self) -> int:
                 return next(numbers)
 
         @memoize
@@ -506,6 +553,7 @@ class TestReset:
             (Owner.static, vars(Owner)["static"]),
             (Owner.class_, Owner.class_),
             (Owner.class_, Owner().class_),
+            (lambda: Owner().property_, Owner.property_),
         ]
         for call, wrapping in cases:
             before = call()

@@ -439,12 +439,12 @@ class _Making:
             own = running()
             life = AsyncLife(once, self.key)
             try:
-                alive[life.ref] = life.holds  # before it is anybody's, so that no fork can overlook it
+                alive.add(life.ref)  # before it is anybody's, so that no fork can overlook it
                 found: Any = once.lives.setdefault(self.key, life)
                 if found is life:
                     life.start(once, once.body(self.arguments))
                 else:
-                    alive.pop(life.ref, None)
+                    alive.discard(life.ref)
             except BaseException:
                 once.forget(life)
                 raise

@@ -37,9 +37,8 @@ logger = logging.getLogger("memoize_once")
 MAKING, ALIVE, ENDING, GONE = "making", "alive", "ending", "gone"
 DONE = object()
 
-# Every life that is being made, is there or is being torn down; and what this holds it by, which is nothing where there is no finalizer:
-# such an object dies with its function.
-alive: dict[weakref.ref[Life], list[object]] = {}
+alive: set[weakref.ref[Life]] = set()  # every life that is being made, is there or is being torn down
+_held: set[Life] = set()  # those with a finalizer; others die with their function
 _finished = itertools.count()  # numbers objects in the order in which their making finished
 
 
@@ -83,10 +82,6 @@ class Finalizer:
         self.ran = False
 
 
-def _forget(ref: weakref.ref[Life], pop: Callable[..., object] = alive.pop) -> None:  # modules may be cleared by then
-    pop(ref, None)
-
-
 def living() -> list[Life]:
     """All lives."""
     return [life for ref in list(alive) if (life := ref()) is not None]
@@ -121,10 +116,10 @@ class Life:
         self.claims: dict[object, object] = {}
         self.closed = False
         self.finalizers: list[Finalizer] = []
-        self.holds: list[object] = []
+        self.holds: tuple[object, ...] = ()
         self.waiters: list[Callable[[], object]] = []
         self.waits: list[Any] = []
-        self.ref = weakref.ref(self, _forget)
+        self.ref = weakref.ref(self, alive.discard)  # written in C, since Ctrl-C would be lost in a callback in Python
         self.depth = 0  # how many lives of the thread stand around the loop of a task
 
     @property
@@ -163,6 +158,8 @@ class Life:
         finalizer.judge = judge
         self.finalizers.append(finalizer)
         self.hold()
+        if self.state == GONE:
+            self.release()
         if self.closed and _removed(self.finalizers, finalizer) and not finalizer.ran:
             raise LookupError(f"the object of {self.name} has been torn down: register while it is alive")
 
@@ -170,14 +167,19 @@ class Life:
         """What has a teardown is kept, and keeps its function."""
         once = self.once()
         if once is not None:  # pragma: no branch  who pushes has it
-            self.holds[:] = self, once, once.twin()
+            self.holds = once, once.twin()
+            _held.add(self)
+
+    def release(self) -> None:
+        self.holds = ()
+        _held.discard(self)
 
     def drop(self, callback: object) -> None:
         """Removes every finalizer with this callback."""
         for finalizer in list(self.finalizers):
             if finalizer.judge is None and finalizer.callback == callback:
                 _removed(self.finalizers, finalizer)
-        self.holds.clear()
+        self.release()
         if self.finalizers:
             self.hold()
 
@@ -519,11 +521,11 @@ def _after_fork_in_child() -> None:
         once = life.once()
         leak((life, life.value, list(life.finalizers)))
         life.finalizers.clear()
-        life.holds.clear()
+        life.release()
         if once is not None and once.inherit and life.state == ALIVE:
             life.claims.clear()  # a thread of the parent may just have taken it
             continue
-        alive.pop(life.ref, None)
+        alive.discard(life.ref)
         if once is not None:  # pragma: no branch  but while another thread collects it
             once.lives.pop(life.key, None)
             once.unpublish(life)

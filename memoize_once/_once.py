@@ -309,10 +309,10 @@ class Making:
         if mine not in self._own:
             self._own.append(mine)
         mine.state = MAKING  # a fork in a signal handler leaves it behind
-        alive[mine.ref] = mine.holds  # before it is anybody's, so that no fork can overlook it
+        alive.add(mine.ref)  # before it is anybody's, so that no fork can overlook it
         if self.once.lives.setdefault(self.key, mine) is mine:
             return True
-        alive.pop(mine.ref, None)
+        alive.discard(mine.ref)
         return False
 
     def keep(self, result: Any) -> None:
@@ -436,9 +436,9 @@ class Once(Memoized):
 
     def _again(self, life: Life) -> bool:
         """In a child that was forked by the body, and goes on with it: the object is the child's, unless it has made another meanwhile."""
-        alive[life.ref] = life.holds
+        alive.add(life.ref)
         if self.lives.setdefault(life.key, life) is not life:
-            alive.pop(life.ref, None)
+            alive.discard(life.ref)
             return False
         life.state = MAKING
         return True
@@ -455,9 +455,9 @@ class Once(Memoized):
         if life.in_place():
             self.unpublish(life)
             del self.lives[life.key]
-        alive.pop(life.ref, None)
-        life.holds.clear()
+        alive.discard(life.ref)
         life.settle(GONE)
+        life.release()  # after that, so that who registers too late sees it
 
     def end(self, life: Life, errors: list[BaseException], and_wait: bool) -> None:
         own, token, since = of_thread(), object(), time.perf_counter()

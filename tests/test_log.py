@@ -35,6 +35,18 @@ def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
     assert {(record.name, record.levelname) for record in caplog.records} == {("memoize_once", "DEBUG")}
 
 
+def test_what_was_not_made(caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 28: it says nothing of an object that was not made."""
+
+    @memoize
+    def fails() -> int:
+        raise ValueError
+
+    with caplog.at_level(logging.DEBUG, "memoize_once"), pytest.raises(ValueError):  # noqa: PT011
+        fails()
+    assert caplog.messages == []
+
+
 def test_errors_are_raised(caplog: pytest.LogCaptureFixture) -> None:
     """Promise 28: at ERROR it says nothing, since errors are raised."""
     failing()

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -564,6 +565,30 @@ class TestReferences:
         assert len(list(finalizers)) == 1
         reset()
         assert ran == ["torn down"]
+
+    def test_no_garbage_of_failures(self) -> None:
+        """Promise 5: nor does a making that has failed, together with a finalizer."""
+        ref: list[weakref.ref[Thing]] = []
+
+        def fail() -> None:
+            local = Thing()
+            ref.append(weakref.ref(local))
+            raise OSError
+
+        @memoize
+        def thing() -> Thing:
+            finalizers.register(thing, fail)
+            raise ValueError
+
+        collect()
+        gc.disable()
+        try:
+            with suppress(ValueError):
+                thing()
+            if sys.implementation.name == "cpython":
+                assert ref[0]() is None
+        finally:
+            gc.enable()
 
     def test_no_garbage(self) -> None:
         """Promise 5: a life that is over leaves no cycle for the collector, not after failures either."""

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -129,6 +130,27 @@ class TestThreads:
         first = maker.result()
         assert first == [0]
         assert all(waiter.result() is first for waiter in waiters)
+
+    @pytest.mark.parametrize("key", [None, lambda: 1], ids=["single", "keyed"])
+    def test_a_hit_takes_no_lock(self, key: Callable[[], int] | None) -> None:
+        """Promise 2: a hit calls nothing, no lock either, but the key function."""
+        called: list[str] = []
+
+        def profile(frame: FrameType, event: str, argument: Any) -> None:
+            if event.endswith("call"):
+                called.append(frame.f_code.co_name if event == "call" else argument.__name__)
+
+        @memoize(key=key)
+        def thing() -> object:
+            return object()
+
+        thing()
+        sys.setprofile(profile)
+        try:
+            thing()
+        finally:
+            sys.setprofile(None)
+        assert called == ["thing", *["<lambda>"] * (key is not None), "setprofile"]
 
     def test_a_race_has_one_winner(self) -> None:
         """Promise 2: however many threads call at the same instant, the body runs once."""

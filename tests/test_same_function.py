@@ -331,7 +331,7 @@ class TestTracebacks:
         assert raised.value.__context__ is None
 
     def test_warnings_blame_the_users_file(self) -> None:
-        """A warning with stacklevel=2 out of a body is blamed on the user's file and not on the library's."""
+        """A warning with stacklevel=2 out of a body is blamed on the user's file and module and not on the library's."""
 
         @memoize
         def function() -> int:
@@ -344,6 +344,8 @@ class TestTracebacks:
             yield 1
 
         for thing in (function, generator):
-            with pytest.warns(DeprecationWarning, match="old") as caught:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("error")
+                warnings.filterwarnings("always", "old", module=__name__)
                 thing()
             assert caught[0].filename == __file__

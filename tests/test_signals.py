@@ -105,6 +105,8 @@ def every_step(prepare, operation, action):
             error = error.exceptions[0]
         if error is not None and not isinstance(error, (ValueError, LookupError) + (KeyboardInterrupt,) * raises):
             findings.append(repr(error))
+        if raises and place and not isinstance(error, KeyboardInterrupt):
+            findings.append(f"Ctrl-C is lost, and {error!r} comes instead")
         for finding in findings:
             say(f"{step}, {place}: {finding}")
         found += bool(findings)

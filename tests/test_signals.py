@@ -25,16 +25,21 @@ class Scenario:
         self.fails = False
         self.running = len(running())
         self.begun, self.go = threading.Event(), threading.Event()
+        self.ending = None
 
         @memoize
         def thing():
             finalizers.register(thing, self.add, "body")
             if self.fails:
                 raise ValueError("fails")
+            count["two at once"] += count["made"] != count["gone"]
             self.begun.set()
             self.go.wait(0.003)
             count["made"] += 1
             yield object()
+            if self.ending:
+                self.ending.set()
+                self.go.wait(0.01)
             count["gone"] += 1
 
         self.thing = thing
@@ -44,6 +49,8 @@ class Scenario:
 
     def wrong(self, interrupted):
         thing, count = self.thing, self.count
+        if count["body"] and not count["gone"] and self.ending:
+            yield "a finalizer ran before the end of the one that is due before"
         self.fails = False
         self.go.set()
         if len(running()) > self.running:
@@ -54,6 +61,8 @@ class Scenario:
             yield f"another thread's reset: {result}"
         if count["made"] != count["gone"]:
             yield f"made {count['made']}, torn down {count['gone']}"
+        if count["two at once"]:
+            yield "made before the last one was torn down"
         if count["later"] != 1:
             yield f"a finalizer ran {count['later']} times"
         if not count["promised"] <= count["registered"] <= count["promised"] + interrupted:
@@ -70,6 +79,11 @@ def fail(s):
 def wait(s):
     threading.Thread(target=s.thing).start()
     s.begun.wait()
+def end_elsewhere(s):
+    s.thing()
+    s.ending = threading.Event()
+    threading.Thread(target=reset, args=(s.thing,)).start()
+    s.ending.wait()
 def wait_in_a_body(s):
     @memoize
     def outer():
@@ -136,7 +150,11 @@ def test_a_handler_at_every_step(operation: str, action: str, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="where signals can arrive is known of CPython only")
-@pytest.mark.parametrize("operation", [*OPERATIONS.values(), "wait_in_a_body, outer"], ids=[*OPERATIONS, "call-that-waits-in-a-body"])
+@pytest.mark.parametrize(
+    "operation",
+    [*OPERATIONS.values(), "wait_in_a_body, outer", "end_elsewhere, call", "end_elsewhere, reset_it"],
+    ids=[*OPERATIONS, "call-that-waits-in-a-body", "call-that-waits-for-a-teardown", "reset-that-waits-for-a-teardown"],
+)
 def test_ctrl_c_at_every_step(operation: str, tmp_path: Path) -> None:
     """Promise 3: wherever in the library KeyboardInterrupt arrives, no other thread is left waiting, the next call works, and each
     finalizer runs exactly once."""

@@ -105,6 +105,27 @@ def test_old_and_new_are_one_function(path: Path) -> None:
     assert newest.events == ["torn down"]
 
 
+def test_the_newest_options(path: Path) -> None:
+    """Promise 25: the newest definition is the newest body, key function and finalizer, for old callers too."""
+    path.write_text(
+        "from memoize_once import memoize\nevents = []\n"
+        "@memoize(key=lambda name: events.append('key') or name, finalizer=lambda value: events.append('torn down'))\n"
+        "def thing(name):\n    events.append('made')\n    return object()\n"
+    )
+    old = import_anew()
+    value = old.thing("a")
+    new = import_anew()
+    assert old.events == ["key", "made"]
+    assert old.thing("a") is value
+    assert new.events == ["key"]
+    reset(old.thing)
+    assert old.events == ["key", "made", "torn down"]
+    old.thing("a")
+    reset(old.thing)
+    assert new.events == ["key", "key", "made", "torn down"]
+    assert old.events == ["key", "made", "torn down"]
+
+
 @pytest.mark.parametrize("name", ["settings", "closure", "in_a_function"])
 def test_what_is_made_anew(path: Path, name: str) -> None:
     """Promise 25: an object without teardown, a closure and a local function are made anew."""

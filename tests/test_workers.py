@@ -251,6 +251,30 @@ def test_options_travel(options: str, tmp_path: Path) -> None:
 
 
 @cloudpickled
+def test_sent_on(tmp_path: Path) -> None:
+    """Promise 24: a copy that is sent on shares the object with those that come from where the function was defined."""
+    ended = sent(
+        KINDS["plain"] + "call(function)\n",
+        """
+        import cloudpickle
+
+        sent = pickle.load(open(sys.argv[1], "rb"))
+        pickle.dump([*sent, cloudpickle.dumps(copies[0])], open("copies", "wb"))
+        """,
+        tmp_path,
+    )
+    assert ended == said()
+    folder = tmp_path / "third"
+    folder.mkdir()
+    ended = run(
+        f"{RECEIVER}\nfirst, *_, sent_on = copies\nassert first() is sent_on()",
+        folder,
+        ("script.py", str(tmp_path / "receiver" / "copies")),
+    )
+    assert ended == said(["made"])
+
+
+@cloudpickled
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back(kind: str, tmp_path: Path) -> None:
     """Promise 24: in the process that it comes from a copy shares the object of the original, whichever makes it."""

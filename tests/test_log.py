@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator
 
 import pytest
+from threads import Call, Point
 
 from memoize_once import memoize, reset
 
@@ -36,14 +37,21 @@ def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_was_not_made(caplog: pytest.LogCaptureFixture) -> None:
-    """Promise 28: it says nothing of an object that was not made."""
+    """Promise 28: it says nothing of an object that was not made, and hence not torn down by a reset that waited for it."""
+    point = Point()
 
     @memoize
     def fails() -> int:
+        point.pass_()
         raise ValueError
 
-    with caplog.at_level(logging.DEBUG, "memoize_once"), pytest.raises(ValueError):  # noqa: PT011
-        fails()
+    with caplog.at_level(logging.DEBUG, "memoize_once"):
+        maker = Call(fails)
+        point.reached()
+        resetter = Call(reset, fails).until_it_waits()
+        point.go()
+        assert isinstance(maker.error(), ValueError)
+        resetter.result()
     assert caplog.messages == []
 
 

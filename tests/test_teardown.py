@@ -303,7 +303,8 @@ class TestReset:
             assert thing not in finalizers
             point.__init__()  # type: ignore[misc]
 
-    def test_it_waits_for_another_threads_teardown(self, ran: list[str]) -> None:
+    @pytest.mark.parametrize("everything", [False, True])
+    def test_it_waits_for_another_threads_teardown(self, everything: bool, ran: list[str]) -> None:
         """Promise 10: it also waits for another thread that tears it down."""
         point = Point()
 
@@ -313,10 +314,15 @@ class TestReset:
             point.pass_()
             ran.append("down")
 
+        def work() -> list[str]:
+            reset(*functions)
+            return list(ran)
+
         thing()
+        functions = () if everything else (thing,)
         first = Call(reset, thing)
         point.reached()
-        second = Call(lambda: [reset(thing), list(ran)][1]).until_it_waits()  # type: ignore[func-returns-value]
+        second = Call(work).until_it_waits()
         point.go()
         first.result()
         assert second.result() == ["down"]

@@ -588,6 +588,23 @@ class TestReferences:
         reset()
         assert ran == ["torn down"]
 
+    @pytest.mark.skipif(sys.implementation.name != "cpython", reason="nothing dies without the collector")
+    def test_no_garbage_of_functions(self) -> None:
+        """Promise 5: a local function and its object need no collector to die."""
+
+        @memoize
+        def thing() -> Thing:
+            return Thing()
+
+        collect()
+        gc.disable()
+        try:
+            ref = weakref.ref(thing())
+            del thing
+            assert ref() is None
+        finally:
+            gc.enable()
+
     def test_no_garbage_of_failures(self) -> None:
         """Promise 5: nor does a making that has failed, together with a finalizer."""
         ref: list[weakref.ref[Thing]] = []

@@ -588,6 +588,30 @@ class TestReferences:
         reset()
         assert ran == ["torn down"]
 
+    def test_without_its_last_finalizer_it_dies_with_its_function(self) -> None:
+        """Promise 5: an object whose finalizers were all removed is one without teardown; the rest of a generator cannot be removed."""
+
+        def make(generator: bool) -> weakref.ref[Thing]:
+            @memoize
+            def thing() -> Thing:
+                return Thing()
+
+            @memoize
+            def generating() -> Generator[Thing, None, None]:
+                yield Thing()
+
+            function = generating if generator else thing
+            ref = weakref.ref(function())
+            finalizers.register(function, next)
+            finalizers.unregister(function, next)
+            assert len(finalizers) == generator
+            return ref
+
+        removed, kept = make(False), make(True)
+        collect()
+        assert removed() is None
+        assert kept() is not None
+
     @pytest.mark.skipif(sys.implementation.name != "cpython", reason="nothing dies without the collector")
     def test_no_garbage_of_functions(self) -> None:
         """Promise 5: a local function and its object need no collector to die."""

@@ -29,7 +29,7 @@ class Scenario:
 
         @memoize
         def thing():
-            finalizers.register(thing, self.add, "body")
+            finalizers.register(thing, self.end, object())
             if self.fails:
                 raise ValueError("fails")
             count["two at once"] += count["made"] != count["gone"]
@@ -47,6 +47,10 @@ class Scenario:
     def add(self, name):
         self.count[name] += 1
 
+    def end(self, making):
+        self.add("body")
+        self.add(making)
+
     def wrong(self, interrupted):
         thing, count = self.thing, self.count
         if count["body"] and not count["gone"] and self.ending:
@@ -61,6 +65,8 @@ class Scenario:
             yield f"another thread's reset: {result}"
         if count["made"] != count["gone"]:
             yield f"made {count['made']}, torn down {count['gone']}"
+        if max(count[making] for making in count if type(making) is object) > 1:
+            yield "a finalizer of a body ran twice"
         if count["two at once"]:
             yield "made before the last one was torn down"
         if count["later"] != 1:

@@ -15,6 +15,7 @@ from processes import run, said
 EVERY_STEP = """
 import collections, faulthandler, itertools
 from memoize_once._finalizers import alive, running
+from threads import Call
 
 faulthandler.dump_traceback_later(50, exit=True)
 gc.disable()  # what is left of an earlier scenario does not come into a later one
@@ -25,7 +26,7 @@ class Scenario:
         self.fails = False
         self.running = len(running())
         self.begun, self.go = threading.Event(), threading.Event()
-        self.ending = None
+        self.ending = self.waiter = None
 
         @memoize
         def thing():
@@ -34,7 +35,10 @@ class Scenario:
                 raise ValueError("fails")
             count["two at once"] += count["made"] != count["gone"]
             self.begun.set()
-            self.go.wait(0.003)
+            if self.waiter and self.waiter is not threading.current_thread():
+                self.waiter.until_it_waits()
+            else:
+                self.go.wait(0.003)
             count["made"] += 1
             yield object()
             if self.ending:
@@ -56,7 +60,13 @@ class Scenario:
         if count["body"] and not count["gone"] and self.ending:
             yield "a finalizer ran before the end of the one that is due before"
         self.fails = False
+        self.begun.set()
         self.go.set()
+        if self.waiter:
+            self.waiter.join(5)
+            if self.waiter.is_alive():
+                yield "who waited is left waiting"
+            self.waiter = None
         if len(running()) > self.running:
             yield "the thread counts as making or tearing down for ever"
         if "object" not in (result := within(thing)):
@@ -90,6 +100,8 @@ def end_elsewhere(s):
     s.ending = threading.Event()
     threading.Thread(target=reset, args=(s.thing,)).start()
     s.ending.wait()
+def await_call(s):
+    s.waiter = Call(lambda: s.begun.wait() and s.thing())
 def wait_in_a_body(s):
     @memoize
     def outer():
@@ -158,8 +170,14 @@ def test_a_handler_at_every_step(operation: str, action: str, tmp_path: Path) ->
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="where signals can arrive is known of CPython only")
 @pytest.mark.parametrize(
     "operation",
-    [*OPERATIONS.values(), "wait_in_a_body, outer", "end_elsewhere, call", "end_elsewhere, reset_it"],
-    ids=[*OPERATIONS, "call-that-waits-in-a-body", "call-that-waits-for-a-teardown", "reset-that-waits-for-a-teardown"],
+    [*OPERATIONS.values(), "await_call, call", "wait_in_a_body, outer", "end_elsewhere, call", "end_elsewhere, reset_it"],
+    ids=[
+        *OPERATIONS,
+        "call-that-others-wait-for",
+        "call-that-waits-in-a-body",
+        "call-that-waits-for-a-teardown",
+        "reset-that-waits-for-a-teardown",
+    ],
 )
 def test_ctrl_c_at_every_step(operation: str, tmp_path: Path) -> None:
     """Promise 3: wherever in the library KeyboardInterrupt arrives, no other thread is left waiting, the next call works, and each

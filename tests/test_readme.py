@@ -51,7 +51,7 @@ def test_files(pytester: pytest.Pytester) -> None:
     for name, text in texts.items():
         (pytester.path / name).write_text(text)
     for options in ([], ["-n", "2"]):
-        pytester.runpytest_subprocess("-p", "no:cacheprovider", *options).assert_outcomes(passed=1)
+        pytester.runpytest_subprocess("-p", "no:cacheprovider", *options).assert_outcomes(passed=2)
 
 
 def test_commands() -> None:

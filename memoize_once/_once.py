@@ -294,10 +294,7 @@ class Making:
                     self.value = found.value
                     self._leave(None)
                     return
-                others = [life for life in running() if life is not mine]
-                if found in own:
-                    raise deadlock([found], others)
-                wait(found, state, others)
+                wait(found, state, [life for life in running() if life is not mine])
             self.fresh = True
             self._since = time.perf_counter()
             self.body = once.body(self._arguments)

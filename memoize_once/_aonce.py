@@ -368,20 +368,21 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
     ran: list[bool] = []
 
     def run() -> None:
-        try:
-            if isinstance(runner, asyncio.Runner):
-                with runner:
-                    runner.run(coroutine)
-            else:
-                try:
-                    runner.run_until_complete(coroutine)
-                except RuntimeError:
-                    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                        raise
-                    runner.run_until_complete(_ended(coroutine))  # a `loop.stop()` was left over
+        if isinstance(runner, asyncio.Runner):
+            with runner:
+                runner.run(coroutine)
             ran.append(True)
-        except RuntimeError:
-            coroutine.close()
+            return
+        todo = coroutine
+        while not ran:
+            try:
+                runner.run_until_complete(todo)
+                ran.append(True)
+            except RuntimeError:
+                if inspect.getcoroutinestate(todo) == inspect.CORO_CREATED:
+                    todo.close()
+                    return
+                todo = _ended(coroutine)  # a `loop.stop()` was left over
 
     if asyncio._get_running_loop() is None:
         run()

@@ -226,7 +226,7 @@ class AsyncLife(Life):
             if not self.end.done():
                 self.end.set_result(None)
             return
-        self.loop = asyncio.get_running_loop()  # a fresh one where that of the making has closed
+        self.loop, self.thread = asyncio.get_running_loop(), threading.current_thread()  # fresh ones where that of the making has closed
         self.watch = _watch(self.loop)
         self.watch.lives[self] = None  # it ends when this is done
         self.task = self._task(self.tear_down(once))
@@ -294,6 +294,8 @@ class AsyncLife(Life):
             rests = self.rests(asker)
             if self.loop is None or self.loop.is_closed():
                 if self.generator is not None:
+                    if self.state == GONE:  # looked at after the loop, which is closed last
+                        return
                     raise self.lost(once)
                 _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
             elif rests:
@@ -304,9 +306,10 @@ class AsyncLife(Life):
                     raise TimeoutError(f"the event loop of {self.name} runs in a daemon thread and does not answer")
                 if not asked:
                     asked = True
+                    self.watch.asked.add(self)
                     with suppress(RuntimeError):  # it closes right now
                         self.loop.call_soon_threadsafe(self.begin, once)
-                wait(self, self.state, running(), patience=1)  # the loop may stop before it hears
+                wait(self, self.state, running(), patience=1)  # the loop may close or stop before it hears
 
     def lost(self, once: Any) -> RuntimeError:
         """Forgets what can be torn down no more, and says so."""
@@ -317,7 +320,10 @@ class AsyncLife(Life):
 
     def rests(self, asker: threading.Thread) -> bool:
         """Whether nobody runs the loop. Another thread's may just be between two phases of `asyncio.run`."""
+        state = self.state
         for _ in range(20):
+            if self.state != state:
+                return False
             if self.loop is None or self.loop.is_closed() or self.loop.is_running():
                 break
             if self.thread is asker or not self.thread.is_alive():
@@ -487,6 +493,7 @@ class _Watch:
 
     def __init__(self, loop: Any) -> None:
         self.lives: dict[AsyncLife, None] = {}
+        self.asked: set[AsyncLife] = set()  # whose teardown other threads have asked for
         self.sentinels: list[AsyncGenerator[None, None]] = []
         if not getattr(loop, "_asyncgens_shutdown_called", False):
             # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
@@ -508,6 +515,8 @@ class _Watch:
                     if (once := life.once()) is not None:
                         life.errors.append(life.lost(once))
                         life.tell()
+                for life in list(self.asked):
+                    life.wake()
                 with suppress(ValueError):
                     _watches.remove(self)
 

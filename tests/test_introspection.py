@@ -343,8 +343,9 @@ class TestCallables:
         assert twin(1) is twin(5)
         assert inspect.signature(twin) == inspect.signature(cached)
         assert (twin.__doc__, twin.__name__) == ("Is cached.", "cached")
-        with pytest.raises(TypeError):
-            twin()
+        if sys.implementation.name == "cpython":  # elsewhere functools.cache is written in Python, and takes any arguments
+            with pytest.raises(TypeError):
+                twin()
         twin.cache_clear()
         assert twin(5) == [5, 2]
 

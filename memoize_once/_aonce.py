@@ -290,7 +290,7 @@ class AsyncLife(Life):
     def drive(self, once: AsyncOnce, asker: threading.Thread) -> None:
         """Has the life torn down from outside of its loop, and returns when it is gone."""
         asked = False
-        while self.state != GONE:
+        while (state := self.state) != GONE:
             rests = self.rests(asker)
             if self.loop is None or self.loop.is_closed():
                 if self.generator is not None:
@@ -309,7 +309,7 @@ class AsyncLife(Life):
                     self.watch.asked.add(self)
                     with suppress(RuntimeError):  # it closes right now
                         self.loop.call_soon_threadsafe(self.begin, once)
-                wait(self, self.state, running(), patience=1)  # the loop may close or stop before it hears
+                wait(self, state, running(), patience=1)  # the loop may close or stop before it hears
 
     def lost(self, once: Any) -> RuntimeError:
         """Forgets what can be torn down no more, and says so."""

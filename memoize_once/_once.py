@@ -28,7 +28,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, TracebackType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from ._finalizers import (
     ALIVE,
@@ -218,16 +218,28 @@ def _start(generator: Generator[Any, Any, Any], default: object) -> Any:  # prag
     return default
 
 
-class Parameters(NamedTuple):
+class Parameters:
     """The parameters of a function, in the order of its code: positional, keyword-only, `*args`, `**kwargs`."""
 
-    names: tuple[str, ...]
-    positional_only: int
-    positional: int  # these included
-    keyword_only: int
-    args: bool
-    kwargs: bool
-    declared: dict[str, Any]  # defaults of what is no function: not handed on, since what is not given may be looked for elsewhere
+    __slots__ = ("args", "declared", "keyword_only", "kwargs", "names", "positional", "positional_only")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        positional_only: int,
+        positional: int,  # these included
+        keyword_only: int,
+        args: bool,
+        kwargs: bool,
+        declared: dict[str, Any],  # defaults of what is no function: not handed on, since what is not given may be looked for elsewhere
+    ) -> None:
+        self.names = names
+        self.positional_only = positional_only
+        self.positional = positional
+        self.keyword_only = keyword_only
+        self.args = args
+        self.kwargs = kwargs
+        self.declared = declared
 
     def handed_on(self, values: list[str]) -> list[str]:
         """What a call reads, in source, that hands on the values."""

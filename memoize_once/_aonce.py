@@ -26,7 +26,7 @@ from typing import Any, cast
 
 from . import _finalizers
 from ._finalizers import ALIVE, DONE, ENDING, GONE, MAKING, Life, Memoized, alive, in_order, leak, living, logger, of_thread, running
-from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, deadlock, headroom, raise_together, selected, wait
+from ._once import AGAIN, NOTHING, Keyed, Once, Wait, check_key, headroom, raise_together, selected, wait
 
 __tracebackhide__ = True
 
@@ -458,8 +458,6 @@ class _Making:
             state = found.state
             if state == ALIVE or (state == ENDING and found.end in _inside.get()):
                 return found.value
-            if found in own:
-                raise deadlock([found], own)
             if state == GONE:
                 continue
             caller = _Caller(life.loop)

@@ -517,9 +517,8 @@ class Once(Memoized):
                 setattr(self, name, value)
 
 
-_sent: weakref.WeakValueDictionary[str, Once] = (
-    weakref.WeakValueDictionary()
-)  # records that this process has sent by value; it shares those that come back
+# Records that this process has sent by value; it shares those that come back
+_sent: weakref.WeakValueDictionary[str, Once] = weakref.WeakValueDictionary()
 _arrived: dict[str, Once] = {}  # for good: the copies of a function come and go, and their object stays
 
 

@@ -136,7 +136,7 @@ class Ledger:
 
 _LIBRARY = str(Path(memoize_once.__file__).parent)
 _SHARED = re.compile(
-    r"\b(state|lives|alive|claims|closed|stack|finalizers|ran|waiters|waits|values?|number|holds|callers|cancelling|heir|begun|end)\b"
+    r"\b(state|lives|alive|claims|closed|stack|finalizers|ran|waiters|waits|values?|number|holds|callers|cancelling|heir|end)\b"
 )
 _STEPS = 2000  # nobody takes as many, but who waits without blocking
 

@@ -293,17 +293,16 @@ class AsyncLife(Life):
         while (state := self.state) != GONE:
             rests = self.rests(asker)
             if self.loop is None or self.loop.is_closed():
-                if self.generator is not None:
-                    if self.state == GONE:  # looked at after the loop, which is closed last
-                        return
-                    raise self.lost(once)
-                _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
+                if self.generator is None:
+                    _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
+                elif self.state != GONE:  # looked at after the loop, which is closed last
+                    self.lost(once, "was closed before its teardown was done")
             elif rests:
                 _run(self.loop, self.finish(once))
             else:
                 if _finalizers.exiting and self.thread.daemon and not _patience():
-                    self.lost(once)
-                    raise TimeoutError(f"the event loop of {self.name} runs in a daemon thread and does not answer")
+                    self.lost(once, "runs in a daemon thread and does not answer")
+                    return
                 if not asked:
                     asked = True
                     self.watch.asked.add(self)
@@ -311,12 +310,14 @@ class AsyncLife(Life):
                         self.loop.call_soon_threadsafe(self.begin, once)
                 wait(self, state, running(), patience=1)  # the loop may close or stop before it hears
 
-    def lost(self, once: Any) -> RuntimeError:
-        """Forgets what can be torn down no more, and says so."""
+    def lost(self, once: Any, why: str) -> None:
+        """Forgets what can be torn down no more, which is an error of its teardown."""
+        self.errors.append(RuntimeError(f"the event loop of {self.name} {why}"))
         self.finalizers.clear()
         self.watch.lives.pop(self, None)
         once.forget(self)
-        return RuntimeError(f"the event loop of {self.name} was closed before its teardown was done")
+        if self.report:
+            self.tell()
 
     def rests(self, asker: threading.Thread) -> bool:
         """Whether nobody runs the loop. Another thread's may just be between two phases of `asyncio.run`."""
@@ -339,18 +340,14 @@ class AsyncLife(Life):
         driven = asyncio.Event()
         loop, asker = asyncio.get_running_loop(), threading.current_thread()
 
-        def drive() -> None:
-            try:
-                self.drive(once, asker)
-            except BaseException as error:
-                self.errors.append(error)
-            finally:
-                with suppress(RuntimeError):  # who waited has gone, and the loop with it
-                    loop.call_soon_threadsafe(driven.set)
+        def done() -> None:
+            with suppress(RuntimeError):  # who waited has gone, and the loop with it
+                loop.call_soon_threadsafe(driven.set)
 
-        # not in an executor, in whose queue a cancel could catch what has been claimed
-        threading.Thread(target=drive).start()
+        errors = _elsewhere(lambda: self.drive(once, asker), done)
         await driven.wait()
+        if errors:
+            raise errors.pop()
 
 
 _deadline: list[float] = []
@@ -361,6 +358,23 @@ def _patience() -> bool:
     if not _deadline:
         _deadline.append(time.monotonic() + 5)
     return time.monotonic() < _deadline[0]
+
+
+def _elsewhere(work: Callable[[], object], done: Callable[[], object]) -> list[BaseException]:
+    """Has a thread do it, where no loop runs, and then call `done`; the list is for its error. Not an executor, in whose queue a cancel
+    could catch what has been claimed."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done()
+
+    threading.Thread(target=run).start()
+    return errors
 
 
 async def _ended(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -390,12 +404,18 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
                     return
                 todo = _ended(coroutine)  # a `loop.stop()` was left over
 
-    if asyncio._get_running_loop() is None:
-        run()
-    else:
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
+    try:
+        if asyncio._get_running_loop() is None:
+            run()
+        else:
+            done = threading.Event()
+            errors = _elsewhere(run, done.set)
+            done.wait()
+            if errors:
+                raise errors.pop()
+    finally:
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:  # there is no thread, or no loop to be had
+            coroutine.close()
     return bool(ran)
 
 
@@ -459,7 +479,7 @@ class _Making:
             if state == ALIVE or (state == ENDING and found.end in _inside.get()):
                 return found.value
             if state == GONE:
-                continue
+                continue  # pragma: no cover  only where another leaves between two instructions
             caller = _Caller(life.loop)
             if state == MAKING and not found.cancelling and found.end not in _inside.get():  # a task of the body does not count
                 found.callers.append(caller)
@@ -511,7 +531,7 @@ class _Watch:
                 close()
                 for life in list(self.lives):  # Ctrl-C in between
                     if (once := life.once()) is not None:
-                        life.errors.append(life.lost(once))
+                        life.lost(once, "was closed before its teardown was done")
                         life.tell()
                 for life in list(self.asked):
                     life.wake()

@@ -467,6 +467,24 @@ class TestCancellation:
         asyncio.run(main())
         assert next(made) == 1
 
+    def test_before_the_body_begins(self) -> None:
+        """Promises 3 and 17: where everything on the loop is cancelled before the body has begun, the next caller makes."""
+
+        @memoize
+        async def thing() -> int:
+            return 1
+
+        async def main() -> None:
+            task = asyncio.create_task(thing())
+            await asyncio.sleep(0)
+            for each in asyncio.all_tasks() - {asyncio.current_task()}:
+                each.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await thing() == 1
+
+        asyncio.run(main())
+
     def test_the_loop_of_the_making_ends(self) -> None:
         """Promise 16: where the loop that makes shuts down, callers on other loops make anew on theirs."""
         busy = Place()

@@ -65,13 +65,13 @@ class TestGenerators:
         assert tasks[0] is tasks[1]
         assert tasks[2] is tasks[3]
 
-    @pytest.mark.parametrize("scope", ["asyncio task group", "anyio task group", "timeout", "cancel scope"])
+    @pytest.mark.parametrize("scope", ["asyncio task group", "anyio task group", "timeout", "cancel scope", "its task"])
     def test_a_scope_that_is_cancelled(self, scope: str) -> None:
         """Promise 18: where a scope around the `yield` is cancelled the generator sees it there, its object is forgotten, the next caller
         makes anew, and errors go to the loop's exception handler."""
         reported: list[BaseException] = []
         seen: list[BaseException] = []
-        expire: list[Callable[[], None]] = []
+        expire: list[Callable[[], object]] = []
         end = asyncio.Event()
 
         async def fail() -> None:
@@ -96,6 +96,11 @@ class TestGenerators:
                     async with asyncio.timeout(None) as timeout:
                         expire.append(lambda: timeout.reschedule(0))
                         yield 1
+                elif scope == "its task":
+                    task = asyncio.current_task()
+                    assert task is not None
+                    expire.append(task.cancel)
+                    yield 1
                 else:
                     with anyio.CancelScope() as cancelled:
                         expire.append(cancelled.cancel)
@@ -698,6 +703,33 @@ class TestUnluckyMoments:
         asyncio.run(main())
         assert ran == ["thing"]
 
+    def test_what_is_claimed_is_left_out_by_areset(self, ran: list[str]) -> None:
+        """Promise 10: nor does `areset()`, and it takes the others."""
+        other, claims, done = logged(ran, "other"), list[Call](), asyncio.Event()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            await done.wait()
+            ran.append("thing")
+
+        @memoize
+        async def body() -> str:
+            claims.append(Call(reset, thing).until_it_waits())
+            await areset()
+            return "body"
+
+        async def main() -> None:
+            await other()
+            await thing()
+            assert await body() == "body"
+            assert ran == ["other"]
+            done.set()
+            await asyncio.to_thread(claims[0].result)
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+        assert ran == ["other", "thing"]
+
     def test_an_object_that_is_gone_when_it_is_found(self) -> None:
         """Promise 9: a caller that finds an object in the moment in which it is torn down makes a new one."""
         numbers = itertools.count()
@@ -773,6 +805,76 @@ class TestUnluckyMoments:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("asker", ["nobody", "plain code", "another loop"])
+    def test_a_loop_that_closes_in_the_midst(self, asker: str) -> None:
+        """Promises 8 and 19: where Ctrl-C ends what a loop does when it closes, the object of the teardown in progress is forgotten, and
+        the exception handler is told once, whoever asks in that moment."""
+        told: list[str] = []
+
+        class Loop(asyncio.SelectorEventLoop):
+            def close(self) -> None:
+                super().close()
+                if asker == "plain code":
+                    Call(reset, thing).result()
+                elif asker == "another loop":
+                    Call(asyncio.run, areset(thing)).result()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            loop.call_soon(interrupt)
+            await asyncio.Event().wait()
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        loop = Loop()
+        loop.set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+        loop.run_until_complete(thing())
+        with pytest.raises(KeyboardInterrupt):
+            loop.close()
+        assert thing not in finalizers
+        assert told == [f"the event loop of {__name__}.{thing.__qualname__} was closed before its teardown was done"]
+        assert asyncio.run(thing()) == 1
+        told.clear()
+
+    @pytest.mark.parametrize("asker", ["plain code", "another loop", "plain code on another loop"])
+    def test_when_there_is_no_loop_to_be_had(self, asker: str, tmp_path: Path) -> None:
+        """Promises 10 and 19: where a teardown needs a new loop, and the process is out of files, `reset` says so and loses nothing."""
+        source = f"""
+            import resource
+            async def end(value):
+                print("down")
+            @memoize(finalizer=end)
+            async def thing():
+                return 1
+            def limited(number):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (number, limits[1]))
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            asyncio.run(thing())
+            async def main():
+                if {asker == "another loop"}:
+                    await areset(thing)
+                else:
+                    reset(thing)
+            with asyncio.Runner() as runner:
+                runner.get_loop()
+                for _ in range(2):
+                    file = os.dup(0)
+                    os.close(file)
+                    limited(file)
+                    try:
+                        reset(thing) if {asker == "plain code"} else runner.run(main())
+                    except ExceptionGroup as group:
+                        print(*(error.strerror for error in group.exceptions))
+                    limited(limits[0])
+                reset(thing) if {asker == "plain code"} else runner.run(main())
+            """
+        pytest.importorskip("resource")
+        printed, noise, status = script(textwrap.dedent(source), tmp_path)
+        assert (printed, status) == ("Too many open files\n" * 2 + "down\n", 0)
+        assert "never awaited" not in noise  # asyncio makes some about loops that it has half made
+
     def test_a_teardown_that_cancels_itself(self) -> None:
         """Promise 8: a CancelledError that a teardown raises of its own is an error like others."""
 
@@ -1385,7 +1487,7 @@ def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
         asyncio.run_coroutine_threadsafe(thing(), loop).result()
         """
     printed, noise, status = script(textwrap.dedent(source), tmp_path)
-    assert noise.splitlines()[-1] == "TimeoutError: the event loop of __main__.thing runs in a daemon thread and does not answer"
+    assert noise.splitlines()[-1] == "RuntimeError: the event loop of __main__.thing runs in a daemon thread and does not answer"
     assert (printed, status) == ("", 0)
 
 

@@ -1,7 +1,8 @@
 """What memoize_once costs, as ratios measured within one run: `python tests/benchmarks/run.py [--check] [--quick]`.
 
 Every ratio is between the fastest of many rounds of each side, and the rounds take turns, so that whatever else the machine does
-meets both. With --check the run ends with status 1 where a budget of the library is not kept.
+meets both. Functions are measured in several copies, since where one happens to lie in memory can make it half as slow again. With
+--check the run ends with status 1 where a budget of the library is not kept.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import itertools
 import os
 import platform
 import subprocess
@@ -16,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -66,12 +67,12 @@ class Table:
         return {name: seconds / base for name, seconds in best.items()}
 
 
-def looped(call: str, function: Callable[..., object], number: int = 5000, **names: object) -> Callable[[], float]:
-    """The seconds that the call takes in a loop, written out so that the loop itself weighs little."""
+def looped(call: str, make: Callable[[], object], number: int = 5000) -> Callable[[], float]:
+    """The seconds that the call takes in a loop, written out so that the loop itself weighs little; of another copy each time."""
     lines = "\n            ".join([call] * 10)
     source = f"""
-def measure(f, perf_counter, {", ".join(names)}):
-    def run():
+def measure(perf_counter):
+    def run(f):
         begin = perf_counter()
         for _ in range({number // 10}):
             {lines}
@@ -80,8 +81,9 @@ def measure(f, perf_counter, {", ".join(names)}):
 """
     namespace: dict[str, Any] = {}
     exec(source, namespace)
-    run: Callable[[], float] = namespace["measure"](function, time.perf_counter, **names)
-    return run
+    run: Callable[[object], float] = namespace["measure"](time.perf_counter)
+    copies = itertools.cycle([make() for _ in range(4)])
+    return lambda: run(next(copies))
 
 
 # What is measured -----------------------------------------------------------------------------------------------------------------
@@ -97,12 +99,12 @@ def ten_lines(function: Any, *args: Any, **kwargs: Any) -> Any:
         return function.result
 
 
-def cached(function: Any) -> Any:
+def cached() -> Any:
     try:
         import cachetools
     except ImportError:
         return None
-    return cachetools.cached({})(function)
+    return lambda function: cachetools.cached({})(function)
 
 
 def hits(table: Table) -> None:
@@ -114,55 +116,39 @@ def hits(table: Table) -> None:
         "keywords and defaults": ("a, *, b=2, c=3", "f(1, b=2)"),
     }
     for name, (signature, call) in shapes.items():
-        namespace: dict[str, Any] = {"VALUE": VALUE}
-        exec(f"def plain({signature}): return VALUE", namespace)
-        plain = namespace["plain"]
-        peers = {
-            "ours": memoize(plain),
-            "functools.cache": functools.cache(plain),
-            "cachetools": cached(plain),
-            "ten lines": ten_lines(plain),
-        }
-        sides = {peer: looped(call, f) for peer, f in peers.items() if f is not None}
-        for f in peers.values():
-            if f is not None:
-                eval(call, {"f": f})
-        table.row(name, table.ratios({**sides, "plain": looped(call, plain)}), HIT)
+        peers = {"ours": memoize, "functools.cache": functools.cache, "cachetools": cached(), "ten lines": ten_lines, "plain": as_it_is}
+        sides = {peer: looped(call, functools.partial(plain, signature, decorate)) for peer, decorate in peers.items() if decorate}
+        table.row(name, table.ratios(sides), HIT)
 
-    class Owner:
-        @memoize
-        def memoized(self, a: int) -> object:
-            return VALUE
-
-        @functools.cache  # noqa: B019
-        def cached(self, a: int) -> object:
-            return VALUE
-
-        def plain(self, a: int) -> object:
-            return VALUE
-
-    owner: Any = Owner()
-    owner.memoized(1)
-    sides = {n: looped(f"f.{m}(1)", owner) for n, m in (("ours", "memoized"), ("functools.cache", "cached"), ("plain", "plain"))}
+    peers = {"ours": memoize, "functools.cache": functools.cache, "plain": as_it_is}
+    sides = {peer: looped("f.method(1)", functools.partial(owner, decorate)) for peer, decorate in peers.items()}
     table.row("a method", table.ratios(sides), HIT)
 
-    @memoize(key=lambda a: a)
-    def keyed(a: int) -> object:
-        return VALUE
-
-    @functools.cache
-    def cached_by_argument(a: int) -> object:
-        return VALUE
-
-    def plain_by_argument(a: int) -> object:
-        return VALUE
-
-    sides = {
-        "ours": looped("f(1)", keyed),
-        "functools.cache": looped("f(1)", cached_by_argument),
-        "plain": looped("f(1)", plain_by_argument),
-    }
+    peers["ours"] = memoize(key=lambda a: a)
+    sides = {peer: looped("f(1)", functools.partial(plain, "a", decorate)) for peer, decorate in peers.items()}
     table.row("with key=lambda a: a", table.ratios(sides))
+
+
+def as_it_is(function: Any) -> Any:
+    return function
+
+
+def plain(signature: str, decorate: Callable[[Any], Any]) -> object:
+    """A new function that returns a global, decorated."""
+    namespace: dict[str, Any] = {"VALUE": VALUE}
+    exec(f"def plain({signature}): return VALUE", namespace)
+    return decorate(namespace["plain"])
+
+
+def owner(decorate: Callable[[Any], Any]) -> object:
+    """An instance of a new class with a method that does."""
+
+    class Owner:
+        @decorate
+        def method(self, a: int) -> object:
+            return VALUE
+
+    return Owner()
 
 
 def awaited_hits(table: Table) -> None:
@@ -287,6 +273,7 @@ def memory(table: Table) -> None:
     if platform.python_implementation() != "CPython":
         print("  tracemalloc is CPython's")
         return
+    import tracemalloc
 
     def size(decorate: Callable[[Any], Any]) -> float:
         def plain(a: int) -> object:

@@ -99,7 +99,7 @@ class AsyncLife(Life):
         self.report = False  # these go to the loop's exception handler, since nobody waits for them
         self.generator: AsyncGenerator[Any, None] | None = None
         self.thrown: BaseException | None = None  # into the generator at its yield
-        self.end = self.loop.create_future()  # what the keeper of a generator waits for
+        self.end = self.loop.create_future()  # what the keeper waits for
         self.task: Any = None
 
     def here(self) -> bool:
@@ -116,8 +116,12 @@ class AsyncLife(Life):
 
     def start(self, once: AsyncOnce, call: Callable[[], Any]) -> None:
         self.watch = _watch(self.loop)
-        self.watch.lives[self] = None
-        self.task = self._task(self._keep(once, [call]))
+        try:
+            self.watch.lives[self] = None
+            self.task = self._task(self._keep(once, [call]))
+        except BaseException:  # Ctrl-C
+            self.watch.lives.pop(self, None)
+            raise
 
     def _task(self, coroutine: Coroutine[Any, Any, None]) -> Any:
         context = contextvars.copy_context()
@@ -133,12 +137,16 @@ class AsyncLife(Life):
         once: Any = self.once()
         if self.state == MAKING and once is not None:  # cancelled before its first step
             self._conclude(once, asyncio.CancelledError())
+        elif self.state != GONE and (self.generator is not None or self.end.done()):  # Ctrl-C has ended its keeper
+            self.task = self._task(self._stay(once))
         elif self.state == ALIVE:  # what a coroutine function has made needs no longer who asked for it, and their context
             self.task = None
             self.callers.clear()
 
     async def _keep(self, once: Any, call: list[Callable[[], Any]]) -> None:
         since = time.perf_counter()
+        if self.state == GONE:  # Ctrl-C has come when it was to begin
+            return
         try:
             value = await once.framed(_step)(self._open(call.pop()()))
             rest = () if self.generator is None else (self._rest, (once,))
@@ -147,10 +155,13 @@ class AsyncLife(Life):
             if self._left(error):  # pragma: no cover  at the end of the interpreter
                 self._conclude(once, asyncio.CancelledError())
                 raise
+            if self.state != MAKING:  # Ctrl-C right after that
+                self.wake()
+                raise
             if isinstance(error, StopAsyncIteration) and self.generator is not None:
                 error = once.yields(*NOTHING)
             errors: list[BaseException] = []
-            await self._finalize(errors)
+            await self._finalize(once, errors)
             once.note(error, errors)
             self._conclude(once, error)
             return
@@ -158,6 +169,10 @@ class AsyncLife(Life):
         if self.generator is None:
             self.watch.lives.pop(self, None)
             return
+        await self._stay(once)
+
+    async def _stay(self, once: AsyncOnce) -> None:
+        """Waits for the end of the object, with a generator at its `yield`."""
         self._hide()
         try:
             await self.end
@@ -219,26 +234,35 @@ class AsyncLife(Life):
 
     def begin(self, once: AsyncOnce) -> None:
         """To be called on the loop when the life is claimed."""
+        if not self.end.done():
+            self.end.set_result(None)
         token = object()
-        if self.claims.setdefault("begun", token) is not token:
-            return
-        if self.generator is not None:
-            if not self.end.done():
-                self.end.set_result(None)
-            return
-        self.loop, self.thread = asyncio.get_running_loop(), threading.current_thread()  # fresh ones where that of the making has closed
-        self.watch = _watch(self.loop)
-        self.watch.lives[self] = None  # it ends when this is done
-        self.task = self._task(self.tear_down(once))
-        self._hide()
+        try:
+            if self.generator is not None or self.claims.setdefault("begun", token) is not token:
+                return
+            self.loop, self.thread = asyncio.get_running_loop(), threading.current_thread()  # fresh where that of the making has closed
+            self.watch = _watch(self.loop)
+            self.watch.lives[self] = None  # it ends when this is done
+            self.task = self._task(self._stay(once))
+            self._hide()
+        except BaseException:  # Ctrl-C
+            if self.claims.get("begun") is token:
+                del self.claims["begun"]
+            raise
 
     def _hide(self) -> None:
         """From those who cancel all tasks, as the end of the loop does."""
         _unregister_task(self.task)
         self.task._log_destroy_pending = False
 
-    async def _finalize(self, errors: list[BaseException]) -> None:
-        while (result := self.step(errors)) is not DONE:
+    async def _finalize(self, once: AsyncOnce, errors: list[BaseException]) -> None:
+        again: Any = self.generator
+        while True:
+            result = self.step(errors)
+            if result is DONE:
+                if again is None or again.ag_running or again.ag_frame is None:
+                    return
+                result, again = self._rest(once), None  # Ctrl-C has come before it was resumed
             if inspect.isawaitable(result):
                 try:
                     await result
@@ -251,7 +275,7 @@ class AsyncLife(Life):
         since = time.perf_counter()
         self.state = ENDING
         once.unpublish(self)
-        await self._finalize(self.errors)
+        await self._finalize(once, self.errors)
         self.watch.lives.pop(self, None)
         once.forget(self)
         logger.debug("tore down %s in %.6f seconds", once.name, time.perf_counter() - since)
@@ -520,16 +544,23 @@ class _Watch:
                 self.sentinels[0].__anext__().send(None)
         close = loop.close
 
+        def finish() -> None:
+            ran = _run(loop, self._close())
+            while self.lives and ran:
+                ran = _run(loop, self.end())
+
         def close_later() -> None:
             # a loop that is closed without that, or has begun with a teardown in its last turn
             try:
                 if not loop.is_closed() and not loop.is_running():
-                    ran = _run(loop, self._close())
-                    while self.lives and ran:
-                        ran = _run(loop, self.end())
+                    try:
+                        finish()
+                    except BaseException:  # Ctrl-C in between: the rest is still due
+                        finish()
+                        raise
             finally:
                 close()
-                for life in list(self.lives):  # Ctrl-C in between
+                for life in list(self.lives):  # Ctrl-C again
                     if (once := life.once()) is not None:
                         life.lost(once, "was closed before its teardown was done")
                         life.tell()
@@ -561,8 +592,8 @@ class _Watch:
                     state, once = life.state, life.once()
                     if state == MAKING:
                         life._cancel()  # it may be made all the same
-                    elif isinstance(once, AsyncOnce) and life.claimed(object()):
-                        life.report = True
+                    elif isinstance(once, AsyncOnce):
+                        life.report |= life.claimed(object())
                         life.begin(once)
                     await _changed(life, state)
 

@@ -807,8 +807,8 @@ class TestUnluckyMoments:
 class TestErrors:
     @pytest.mark.parametrize("asker", ["nobody", "plain code", "another loop"])
     def test_a_loop_that_closes_in_the_midst(self, asker: str) -> None:
-        """Promises 8 and 19: where Ctrl-C ends what a loop does when it closes, the object of the teardown in progress is forgotten, and
-        the exception handler is told once, whoever asks in that moment."""
+        """Promises 8 and 19: where a second Ctrl-C ends what a loop does when it closes, the object of the teardown in progress is
+        forgotten, and the exception handler is told once, whoever asks in that moment."""
         told: list[str] = []
 
         class Loop(asyncio.SelectorEventLoop):
@@ -823,6 +823,7 @@ class TestErrors:
         async def thing() -> AsyncGenerator[int, None]:
             yield 1
             loop.call_soon(interrupt)
+            loop.call_soon(loop.call_soon, interrupt)
             await asyncio.Event().wait()
 
         def interrupt() -> None:
@@ -1297,6 +1298,23 @@ BETWEEN = {
             print("Ctrl-C")
         """,
         ["second is down", "first is down", "Ctrl-C"],
+    ),
+    "Ctrl-C while a loop closes": (
+        """
+        @memoize
+        async def thing():
+            yield 1
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+            await asyncio.sleep(0.01)
+            print("down")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(thing())
+        try:
+            loop.close()
+        except KeyboardInterrupt:
+            print("Ctrl-C")
+        """,
+        ["down", "Ctrl-C"],
     ),
     "a stop that is left over": (
         """

@@ -185,6 +185,74 @@ def test_ctrl_c_at_every_step(operation: str, tmp_path: Path) -> None:
     assert run(EVERY_STEP + f'every_step({operation}, interrupt); say("finished")', tmp_path, measured=False) == said(["finished"])
 
 
+ASYNC_EVERY_STEP = """
+import asyncio, faulthandler, itertools
+from memoize_once import areset
+
+faulthandler.dump_traceback_later(50, exit=True)
+
+def every_step(is_generator, resets, closes):
+    for step in itertools.count():
+        made, gone = [], []
+
+        async def plain():
+            finalizers.register(thing, gone.append, value := object())
+            made.append(value)
+            await asyncio.sleep(0)
+            return value
+
+        async def generating():
+            finalizers.register(thing, gone.append, value := object())
+            made.append(value)
+            await asyncio.sleep(0)
+            made.append(other := object())
+            try:
+                yield value
+            finally:
+                gone.append(other)
+
+        async def use():
+            await thing()
+            if resets:
+                await areset(thing)
+
+        def operation():
+            if closes:
+                asyncio.run(use())
+            else:
+                loop.run_until_complete(use())
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        def again():
+            asyncio.run(thing())
+            reset(thing)
+
+        thing = memoize(generating if is_generator else plain)
+        loop = asyncio.new_event_loop()
+        place, _ = interrupted(step, interrupt, operation, thing, signals=True)
+        for work in (loop.close, lambda: reset(thing), again):
+            if (result := within(work)) not in ("None", "KeyboardInterrupt: "):
+                say(f"{step}, {place}: {result}")
+        if not set(made) <= set(gone) or len(gone) > len(set(gone)) or list(finalizers):
+            say(f"{step}, {place}: made {made}, gone {gone}")
+        if not place:
+            return say("finished")
+"""
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="where signals can arrive is known of CPython only")
+@pytest.mark.parametrize("closes", [True, False], ids=["asyncio.run", "loop.close"])
+@pytest.mark.parametrize("resets", [True, False], ids=["areset", "end"])
+@pytest.mark.parametrize("is_generator", [True, False], ids=["generator", "coroutine"])
+def test_ctrl_c_at_every_step_of_a_loop(is_generator: bool, resets: bool, closes: bool, tmp_path: Path) -> None:
+    """Promises 3, 7 and 18: wherever in the library KeyboardInterrupt ends an event loop, nobody is left waiting, each making has one
+    teardown, and the next call works."""
+    ended = run(ASYNC_EVERY_STEP + f"every_step({is_generator}, {resets}, {closes})", tmp_path, measured=False)
+    assert (ended.said, ended.status) == ([["finished"]], 0)  # asyncio is noisy about what was interrupted in its midst
+
+
 # Real signals and collections -----------------------------------------------------------------------------------------------------
 
 # Everything at once, on one function with keys; `disturb` is what comes in at any moment.

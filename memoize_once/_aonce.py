@@ -319,7 +319,7 @@ class AsyncLife(Life):
             if self.loop is None or self.loop.is_closed():
                 if self.generator is None:
                     _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
-                elif self.state != GONE:  # looked at after the loop, which is closed last
+                elif self.state != GONE:  # pragma: no branch  looked at after the loop, which is closed last
                     self.lost(once, "was closed before its teardown was done")
             elif rests:
                 _run(self.loop, self.finish(once))
@@ -397,7 +397,7 @@ def _elsewhere(work: Callable[[], object], done: Callable[[], object]) -> list[B
         finally:
             done()
 
-    threading.Thread(target=run).start()
+    threading.Thread(target=run, name="memoize_once").start()
     return errors
 
 
@@ -561,9 +561,8 @@ class _Watch:
             finally:
                 close()
                 for life in list(self.lives):  # Ctrl-C again
-                    if (once := life.once()) is not None:
-                        life.lost(once, "was closed before its teardown was done")
-                        life.tell()
+                    life.lost(life.once(), "was closed before its teardown was done")
+                    life.tell()
                 for life in list(self.asked):
                     life.wake()
                 with suppress(ValueError):

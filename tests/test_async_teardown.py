@@ -9,7 +9,7 @@ import os
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -506,6 +506,30 @@ class TestReset:
                 await asyncio.to_thread(call.result)
             assert await making == 1
             assert ran == ["down"]
+
+        asyncio.run(main())
+
+    def test_it_waits_for_another_threads_teardown(self, ran: list[str]) -> None:
+        """Promise 10: an `areset` of a plain object waits, without blocking its loop, for the thread that tears it down."""
+        point = Point()
+
+        @memoize
+        def thing() -> Generator[int, None, None]:
+            yield 1
+            point.pass_()
+            ran.append("down")
+
+        async def main() -> None:
+            thing()
+            call = Call(reset, thing)
+            await asyncio.to_thread(point.reached)
+            resetting = asyncio.ensure_future(areset(thing))
+            await asyncio.sleep(0)
+            await waiting(*asyncio.all_tasks() - {asyncio.current_task(), resetting})
+            point.go()
+            await resetting
+            assert ran == ["down"]
+            call.result()
 
         asyncio.run(main())
 

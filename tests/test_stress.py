@@ -191,6 +191,6 @@ def test_loops_and_threads(seed: int) -> None:
         call.result()
     reset()
     for thread in threading.enumerate():  # an areset that was cancelled goes on in a thread
-        if thread.name.endswith("(drive)"):
+        if thread.name == "memoize_once":
             thread.join(LIMIT)
     load.ledger.check()

@@ -83,7 +83,7 @@ class _Caller:
 class AsyncLife(Life):
     __slots__ = (
         "callers", "cancelling", "end", "error", "errors", "generator", "heir", "loop", "report", "task",
-        "thread", "thrown", "watch",
+        "thread", "thrown", "told", "watch",
     )  # fmt: skip
 
     def __init__(self, once: AsyncOnce, key: object) -> None:
@@ -93,6 +93,7 @@ class AsyncLife(Life):
         self.thread = threading.current_thread()
         self.callers: list[_Caller] = []  # who wait for the making, the longest first
         self.cancelling = False  # the last of them has gone
+        self.told = False  # the body has been
         self.heir: _Caller | None = None  # who gets
         self.error: BaseException | None = None  # of the body
         self.errors: list[BaseException] = []  # of the teardown
@@ -106,7 +107,7 @@ class AsyncLife(Life):
         return self.loop is not None and self.loop is asyncio._get_running_loop()
 
     def due(self) -> bool:
-        return super().due() or self.stranded()
+        return super().due() or self.stranded() or (self.state == MAKING and bool(self.finalizers) and not self.loop.is_running())
 
     def stranded(self) -> bool:
         """Whether its teardown has been asked for, and its loop has come to rest before it is done."""
@@ -119,7 +120,7 @@ class AsyncLife(Life):
         try:
             self.watch.lives[self] = None
             self.task = self._task(self._keep(once, [call]))
-        except BaseException:  # Ctrl-C
+        except BaseException:  # pragma: no cover  Ctrl-C in between
             self.watch.lives.pop(self, None)
             raise
 
@@ -145,7 +146,7 @@ class AsyncLife(Life):
 
     async def _keep(self, once: Any, call: list[Callable[[], Any]]) -> None:
         since = time.perf_counter()
-        if self.state == GONE:  # Ctrl-C has come when it was to begin
+        if self.state == GONE:  # pragma: no cover  Ctrl-C has come when it was to begin
             return
         try:
             value = await once.framed(_step)(self._open(call.pop()()))
@@ -155,7 +156,7 @@ class AsyncLife(Life):
             if self._left(error):  # pragma: no cover  at the end of the interpreter
                 self._conclude(once, asyncio.CancelledError())
                 raise
-            if self.state != MAKING:  # Ctrl-C right after that
+            if self.state != MAKING:  # pragma: no cover  Ctrl-C right after that
                 self.wake()
                 raise
             if isinstance(error, StopAsyncIteration) and self.generator is not None:
@@ -227,8 +228,13 @@ class AsyncLife(Life):
                 await _changed(self, MAKING)
 
     def _cancel(self) -> None:
-        if self.state == MAKING and not self.task.cancelling():  # told once, and never when it is there already
-            self.task.cancel()
+        """Tells the body once, and not while it is told by others: the end of the loop, for good, or a scope of its own, for a while."""
+        if self.state == MAKING and not self.told:
+            self.told = not self.task.cancelling()
+            if self.told:
+                self.task.cancel()
+            else:
+                self.loop.call_later(0.05, self._cancel)
 
     # Teardown
 
@@ -245,7 +251,7 @@ class AsyncLife(Life):
             self.watch.lives[self] = None  # it ends when this is done
             self.task = self._task(self._stay(once))
             self._hide()
-        except BaseException:  # Ctrl-C
+        except BaseException:  # pragma: no cover  Ctrl-C in between
             if self.claims.get("begun") is token:
                 del self.claims["begun"]
             raise
@@ -262,7 +268,7 @@ class AsyncLife(Life):
             if result is DONE:
                 if again is None or again.ag_running or again.ag_frame is None:
                     return
-                result, again = self._rest(once), None  # Ctrl-C has come before it was resumed
+                result, again = self._rest(once), None  # pragma: no cover  Ctrl-C has come before it was resumed
             if inspect.isawaitable(result):
                 try:
                     await result
@@ -307,8 +313,11 @@ class AsyncLife(Life):
             raise once.yields(*AGAIN)
 
     async def finish(self, once: AsyncOnce) -> None:
-        self.begin(once)
         while (state := self.state) != GONE:
+            if state == MAKING:  # at exit
+                self._cancel()
+            else:
+                self.begin(once)
             await _changed(self, state)
 
     def drive(self, once: AsyncOnce, asker: threading.Thread) -> None:
@@ -588,12 +597,12 @@ class _Watch:
             for life in lives:
                 assert isinstance(life, AsyncLife)
                 while life in self.lives:
-                    state, once = life.state, life.once()
+                    state = life.state
                     if state == MAKING:
                         life._cancel()  # it may be made all the same
-                    elif isinstance(once, AsyncOnce):
+                    else:
                         life.report |= life.claimed(object())
-                        life.begin(once)
+                        life.begin(cast(AsyncOnce, life.once()))
                     await _changed(life, state)
 
 

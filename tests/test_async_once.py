@@ -443,6 +443,38 @@ class TestCancellation:
 
         asyncio.run(main())
 
+    def test_a_body_that_is_in_a_cancelled_scope(self) -> None:
+        """Promise 17: where the last caller is cancelled while a scope of the body is, and that goes on, the body is told afterwards."""
+        place, told = Place(), list[str]()
+
+        @memoize
+        async def thing() -> None:
+            try:
+                async with asyncio.timeout(0):
+                    try:
+                        await asyncio.sleep(1000)
+                    finally:
+                        await place.pass_()
+            except TimeoutError:
+                told.append("timed out")
+            try:
+                await asyncio.sleep(1000)
+            except asyncio.CancelledError:
+                told.append("cancelled")
+                raise
+
+        async def main() -> None:
+            task = asyncio.create_task(thing())
+            await place.reached()
+            task.cancel()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            place.go()
+            await asyncio.wait([task])
+            assert told == ["timed out", "cancelled"]
+
+        asyncio.run(main())
+
     def test_a_body_that_is_made_all_the_same(self) -> None:
         """Promise 17: a body that swallows the cancellation makes the object, which those get who come later."""
         busy, made = Place(), itertools.count()

@@ -1407,6 +1407,31 @@ BETWEEN = {
             ("exit", "loop.close = lambda: None", ["end", "down"]),
         )
     },
+    "a making that rests at exit": (
+        """
+        async def end():
+            await asyncio.sleep(0)
+            print("down")
+        @memoize
+        async def thing():
+            finalizers.register(thing, end)
+            go.set()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                print("cancelled")
+        async def main():
+            making.append(asyncio.ensure_future(thing()))
+            await go.wait()
+        making, go = [], asyncio.Event()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        print("end")
+        loop.close = lambda: None
+        making[0]._log_destroy_pending = False
+        """,
+        ["end", "cancelled", "down"],
+    ),
     "threads of a task of the body": (
         """
         def start():

@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from threads import collect
 
-from memoize_once import finalizers, reset
+from memoize_once import _memoize, finalizers, reset
 
 SOURCE = """
 from memoize_once import finalizers, memoize
@@ -137,6 +138,25 @@ def test_a_function_that_holds_nothing(path: Path) -> None:
     """Promise 25: only an object that is there is taken over: two definitions that hold none stay two functions."""
     old, new = import_anew(), import_anew()
     assert old.server() is not new.server()
+
+
+def test_executions_leave_nothing(path: Path) -> None:
+    """Promise 25: nothing is left of executions whose functions are gone, however often the file is executed."""
+    tracemalloc = pytest.importorskip("tracemalloc")
+
+    def size_after(executions: int) -> int:
+        for _ in range(executions):
+            import_anew()
+        collect()
+        import_anew()
+        snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, _memoize.__file__)])
+        return sum(statistic.size for statistic in snapshot.statistics("filename"))
+
+    tracemalloc.start()
+    try:
+        assert size_after(20) + 1000 > size_after(100)
+    finally:
+        tracemalloc.stop()
 
 
 def test_changed_code(path: Path) -> None:

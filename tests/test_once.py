@@ -538,6 +538,32 @@ class TestReferences:
         collect()
         assert ref() is None
 
+    @pytest.mark.skipif(sys.implementation.name != "cpython", reason="elsewhere everything waits for a collection")
+    def test_arguments_are_not_kept_under_a_tracer(self) -> None:
+        """Promise 5: nor does a debugger, which looks at the variables of every frame, keep them until the next collection."""
+
+        @memoize
+        def thing(argument: Thing) -> object:
+            return object()
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            assert frame.f_locals is not None
+            return trace
+
+        argument = Thing()
+        ref = weakref.ref(argument)
+        tracer = sys.gettrace()
+        gc.disable()
+        try:
+            sys.settrace(trace)
+            thing(argument)
+            sys.settrace(tracer)
+            del argument
+            assert ref() is None
+        finally:
+            sys.settrace(tracer)
+            gc.enable()
+
     @pytest.mark.parametrize("recursive", [False, True], ids=["plain", "in its own closure"])
     def test_an_object_dies_with_its_local_function(self, recursive: bool) -> None:
         """Promise 5: an object without teardown dies with its function when that is collected."""

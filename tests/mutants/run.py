@@ -6,6 +6,8 @@
     python tests/mutants/run.py --again SECONDS MODULE [...]          the survivors once more, by more tests
     python tests/mutants/run.py --list MODULE [...]                   the survivors so far
 
+Leave out tests with a fixture that serves several (`--ignore=tests/test_application.py`): each would pay for it alone here.
+
 A mutant is judged by the tests that execute the changed lines, fastest first, until one fails or SECONDS of tests (5) have passed; a
 hang counts as a failure. Statements are deleted, too: cosmic-ray has no operator for that, and this package consists of steps in the
 right order; mutmut's trampolines would stand in the frames that it looks at. Files are changed in place: let it run in its own clone.
@@ -64,7 +66,7 @@ class Patience:
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            item.add_marker(pytest.mark.timeout(4 + 5 * self.durations[item.nodeid]), append=False)
+            item.add_marker(pytest.mark.timeout(3 + 5 * self.durations[item.nodeid]), append=False)
 
 
 def durations() -> dict[str, float]:
@@ -238,7 +240,9 @@ def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
         os.dup2(file, 2)
         status: int = 1
         try:
-            status = pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests], plugins=[Patience(times)])
+            # an event loop that hangs would go on to hang when it closes, so it is a thread that ends the process
+            options = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-o", "timeout_method=thread"]
+            status = pytest.main([*options, *tests], plugins=[Patience(times)])
         finally:
             sys.stdout.flush()
             os._exit(status)

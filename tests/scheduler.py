@@ -123,7 +123,7 @@ class Ledger:
         if Counter(self._promised) != Counter(self._ran):
             wrong.append(f"finalizers that were taken: {self._promised}, that ran: {self._ran}")
         for life in self._lives:
-            left = (life.state != GONE, life.ref in alive, life.waiters, life.waits, life.finalizers)
+            left = (life.state != GONE, life.ref in alive, life.waiters, life.waits, life.finalizers, life.holds)
             if any(left):
                 wrong.append(f"left of {life.name}: {left}")
         assert not wrong, "; ".join(wrong)

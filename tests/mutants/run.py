@@ -6,6 +6,8 @@
     python tests/mutants/run.py --again SECONDS MODULE [...]          the survivors once more, by more tests
     python tests/mutants/run.py --list MODULE [...]                   the survivors so far
 
+Those in `equivalent.txt` may survive: it says why no test can tell them.
+
 Leave out tests with a fixture that serves several (`--ignore=tests/test_application.py`): each would pay for it alone here.
 
 A mutant is judged by the tests that execute the changed lines, fastest first, until one fails or SECONDS of tests (5) have passed; a
@@ -19,6 +21,7 @@ import ast
 import copy
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -33,8 +36,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DURATIONS = ROOT / ".coverage-durations"
 RESULTS = ROOT / ".coverage-mutants"
+EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 SECONDS = 5.0
 SURVIVED = "SURVIVED"
+UNSEEN = ("tests/test_interleavings.py", "tests/test_signals.py")  # they trace the library themselves, so coverage does not
 
 # Which test executes what ---------------------------------------------------------------------------------------------------------
 
@@ -214,8 +219,8 @@ def spliced(source: bytes, mutant: Mutant) -> bytes:
 # Judging --------------------------------------------------------------------------------------------------------------------------
 
 
-def judged_by(path: Path, mutant: Mutant, times: dict[str, float], tests_of: dict[int, list[str]], seconds: float) -> list[str]:
-    names: set[str] = set()
+def judged_by(mutant: Mutant, again: bool, times: dict[str, float], tests_of: dict[int, list[str]], seconds: float) -> list[str]:
+    names = {name for name in times if again and name.startswith(UNSEEN)}
     for line in range(mutant.lines[0], mutant.lines[1] + 1):
         names.update(tests_of.get(line, ()))
     if not names or "" in names:  # executed by the import, or under the name of a file of the user's
@@ -266,15 +271,20 @@ def results() -> dict[str, str]:
     return dict(json.loads(line) for line in RESULTS.read_text().splitlines()) if RESULTS.exists() else {}
 
 
+def equivalent(name: str) -> bool:
+    """Whether it is listed as that, without its place."""
+    return re.sub(r":\d+:\d+", "", name, count=1) in EQUIVALENT.read_text().splitlines()
+
+
 def run(path: Path, again: bool, seconds: float) -> None:
     source, times, tests_of, known = path.read_bytes(), durations(), executed(path), results()
     for mutant in mutants(ast.parse(source)):
         place = mutant.place
         before = ast.unparse(place) if not isinstance(place, ast.stmt) else ast.unparse(place).splitlines()[0]
         name = f"{path.name}:{place.lineno}:{place.col_offset}: {before}  ->  {mutant.text}"
-        if (known.get(name) != SURVIVED if again else name in known) or spliced(source, mutant) == source:
+        if (known.get(name) != SURVIVED if again else name in known) or equivalent(name) or spliced(source, mutant) == source:
             continue
-        tests = judged_by(path, mutant, times, tests_of, seconds)
+        tests = judged_by(mutant, again, times, tests_of, seconds)
         try:
             path.write_bytes(spliced(source, mutant))
             verdict = judge(tests, times, 30 + 3 * seconds)
@@ -295,7 +305,7 @@ def main(arguments: list[str]) -> None:
         if not listing:
             run(path, again, seconds)
         of_module = {name: verdict for name, verdict in results().items() if name.startswith(f"{path.name}:")}
-        survivors = [name for name, verdict in of_module.items() if verdict == SURVIVED]
+        survivors = [name for name, verdict in of_module.items() if verdict == SURVIVED and not equivalent(name)]
         print(*survivors, f"{path.name}: {len(of_module)} mutants, {len(survivors)} survivors", sep="\n")
 
 

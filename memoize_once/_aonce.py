@@ -106,12 +106,15 @@ class AsyncLife(Life):
     def here(self) -> bool:
         return self.loop is not None and self.loop is asyncio._get_running_loop()
 
+    def runs(self) -> bool:
+        return self.loop is not None and self.loop.is_running()
+
     def due(self) -> bool:
-        return super().due() or self.stranded() or (self.state == MAKING and bool(self.finalizers) and not self.loop.is_running())
+        return super().due() or self.stranded() or (self.state == MAKING and bool(self.finalizers) and not self.runs())
 
     def stranded(self) -> bool:
         """Whether its teardown has been asked for, and its loop has come to rest before it is done."""
-        return bool(self.claims) and self.state != GONE and self.loop is not None and not self.loop.is_running()
+        return bool(self.claims) and self.state != GONE and not self.runs()
 
     # Making
 
@@ -119,28 +122,27 @@ class AsyncLife(Life):
         self.watch = _watch(self.loop)
         try:
             self.watch.lives[self] = None
-            self.task = self._task(self._keep(once, [call]))
+            self.task = self._task(once, self._keep(once, [call]))
         except BaseException:  # pragma: no cover  Ctrl-C in between
             self.watch.lives.pop(self, None)
             raise
 
-    def _task(self, coroutine: Coroutine[Any, Any, None]) -> Any:
+    def _task(self, once: AsyncOnce, coroutine: Coroutine[Any, Any, None]) -> Any:
         context = contextvars.copy_context()
         context.run(_inside.set, (*_inside.get(), self.end))
         # not loop.create_task, which an eager task factory makes run the body at once
-        task = asyncio.Task(coroutine, loop=self.loop, name=f"memoize_once: {self.name}", context=context)
+        task = asyncio.Task(coroutine, name=f"memoize_once: {self.name}", context=context)
         _tasks[task] = self
-        task.add_done_callback(self._done)
+        task.add_done_callback(lambda task: self._done(once, task))
         return task
 
-    def _done(self, task: Any) -> None:
+    def _done(self, once: AsyncOnce, task: Any) -> None:
         _tasks.pop(task, None)
-        once: Any = self.once()
-        if self.state == MAKING and once is not None:  # cancelled before its first step
+        if self.state == MAKING:  # cancelled before its first step
             self._conclude(once, asyncio.CancelledError())
         elif self.state != GONE and (self.generator is not None or self.end.done()):  # Ctrl-C has ended its keeper
-            self.task = self._task(self._stay(once))
-        elif self.state == ALIVE:  # what a coroutine function has made needs no longer who asked for it, and their context
+            self.task = self._task(once, self._stay(once))
+        else:  # what a coroutine function has made needs no longer who asked for it, and their context
             self.task = None
             self.callers.clear()
 
@@ -201,7 +203,7 @@ class AsyncLife(Life):
         """The making has failed: one caller gets the error, the others try again."""
         callers = list(self.callers)
         if isinstance(error, asyncio.CancelledError) and (self.cancelling or self.task.cancelling()):
-            callers = [] if self.cancelling else [caller for caller in callers if caller.loop is self.loop]
+            callers = [caller for caller in callers if caller.loop is self.loop]
         elif not callers:
             self.unheard(error)
         self.heir, self.error = (callers[0], error) if callers else (None, None)
@@ -215,14 +217,11 @@ class AsyncLife(Life):
         """The caller is cancelled. If it was the last, the making is too, and it goes on when the body has cleaned up."""
         with suppress(ValueError):  # it is made just now, on another loop
             self.callers.remove(caller)
-        if self.callers or self.state != MAKING:
+        if self.callers:
             return
         self.cancelling = True
-        if self.here():
-            self._cancel()
-        else:
-            with suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._cancel)
+        with suppress(RuntimeError):  # its loop closes right now
+            self.loop.call_soon_threadsafe(self._cancel)
         while self.state == MAKING:
             with suppress(asyncio.CancelledError):  # the body has been told once
                 await _changed(self, MAKING)
@@ -249,7 +248,7 @@ class AsyncLife(Life):
             self.loop, self.thread = asyncio.get_running_loop(), threading.current_thread()  # fresh where that of the making has closed
             self.watch = _watch(self.loop)
             self.watch.lives[self] = None  # it ends when this is done
-            self.task = self._task(self._stay(once))
+            self.task = self._task(once, self._stay(once))
             self._hide()
         except BaseException:  # pragma: no cover  Ctrl-C in between
             if self.claims.get("begun") is token:
@@ -358,12 +357,10 @@ class AsyncLife(Life):
         for _ in range(20):
             if self.state != state:
                 return False
-            if self.loop is None or self.loop.is_closed() or self.loop.is_running():
-                break
-            if self.thread is asker or not self.thread.is_alive():
+            if self.runs() or self.loop is None or self.loop.is_closed() or self.thread is asker or not self.thread.is_alive():
                 break
             time.sleep(0.05)
-        return self.loop is None or not self.loop.is_running()
+        return not self.runs()
 
     async def adrive(self, once: AsyncOnce) -> None:
         """The same from a task."""
@@ -626,7 +623,7 @@ async def areset(*functions: Any) -> None:
     for life in lives:
         while life.state == MAKING:
             with Wait(life, own):
-                if isinstance(life, AsyncLife) and not life.here() and not life.loop.is_running():
+                if isinstance(life, AsyncLife) and not life.runs():
                     await asyncio.to_thread(cast(Memoized, life.once()).made, life, [])
                 else:
                     await _changed(life, MAKING)

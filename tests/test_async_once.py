@@ -18,9 +18,9 @@ from typing import Any
 import anyio
 import pytest
 from tasks import Place, attempt, loop_in_a_thread, waiting
-from threads import Call, Point, collect
+from threads import LIMIT, Call, Point, collect
 
-from memoize_once import DeadlockError, areset, finalizers, memoize
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 
 class Thing:
@@ -274,7 +274,7 @@ class TestFailure:
     @pytest.mark.parametrize("gone", [0, 1], ids=["the first is there", "the first has gone"])
     def test_one_gets_the_error_and_the_rest_try_again(self, gone: int) -> None:
         """Promise 16: the error goes to the first caller, or, if that has gone, to who has waited longest; the rest try again."""
-        place, tries = Place(), itertools.count()
+        place, tries, unheard = Place(), itertools.count(), list[object]()
 
         @memoize
         async def thing() -> str:
@@ -284,6 +284,7 @@ class TestFailure:
             return "second try"
 
         async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: unheard.append(context))
             tasks = [asyncio.ensure_future(thing()) for _ in range(4)]
             await place.reached()
             await waiting(*tasks)
@@ -297,6 +298,27 @@ class TestFailure:
 
         asyncio.run(main())
         assert next(tries) == 2
+        assert unheard == []
+
+    def test_a_body_that_cancels_itself(self) -> None:
+        """Promise 3: the caller of a body that cancels its own task gets the CancelledError, and the next one tries again."""
+        tries = itertools.count()
+
+        @memoize
+        async def thing() -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            if next(tries) == 0:
+                task.cancel()
+                await asyncio.sleep(0)
+            return 1
+
+        async def main() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await thing()
+            assert await thing() == 1
+
+        asyncio.run(main())
 
     def test_finalizers_of_a_failed_body_run_first(self) -> None:
         """Promise 3: what the failed body registered runs first, awaited, last in first out; a note on its error says what failed there."""
@@ -517,22 +539,26 @@ class TestCancellation:
 
         asyncio.run(main())
 
-    def test_the_loop_of_the_making_ends(self) -> None:
-        """Promise 16: where the loop that makes shuts down, callers on other loops make anew on theirs."""
-        busy = Place()
-        tries = itertools.count()
+    @pytest.mark.parametrize("gone", [False, True], ids=["all wait", "its own has gone"])
+    @pytest.mark.parametrize("how", ["its loop ends", "of its own"])
+    def test_a_cancelled_making_of_another_loop(self, how: str, gone: bool) -> None:
+        """Promises 3 and 16: where the loop that makes shuts down, callers on other loops make anew on theirs; a CancelledError that the
+        body raises of its own is an error like others, and goes to the caller who has waited longest."""
+        busy, stop = Place(), threading.Event()
+        tries, other = itertools.count(), list[Call]()
 
         @memoize
         async def thing() -> str:
             if next(tries) == 0:
                 await busy.pass_()
+                raise asyncio.CancelledError("of its own")
             return "made anew"
 
-        async def join() -> str:
+        async def join() -> object:
             task = asyncio.ensure_future(thing())
             await waiting(task)
             stop.set()
-            return await task
+            return await attempt(task)
 
         async def first() -> None:
             task = asyncio.ensure_future(thing())
@@ -540,13 +566,69 @@ class TestCancellation:
             other.append(Call(run, join()))
             while not stop.is_set():
                 await asyncio.sleep(0)
-            assert not task.done()
+            if gone:
+                task.cancel()
+                await asyncio.wait([task])
+            if how == "of its own":
+                busy.go()
+                while other[0].is_alive():
+                    await asyncio.sleep(0)
+                assert gone or str(await attempt(task)) == "of its own"
 
-        stop = threading.Event()
-        other: list[Call] = []
         with loop_in_a_thread() as run:
             asyncio.run(first())
-            assert other[0].result() == "made anew"
+            assert str(other[0].result()) == ("of its own" if gone and how == "of its own" else "made anew")
+
+    def test_a_making_that_rests(self) -> None:
+        """Promise 16: a caller waits for a making whose loop rests, and gets the object when that goes on."""
+        place, waits = Place(), threading.Event()
+        loop = asyncio.new_event_loop()
+
+        @memoize
+        async def thing() -> object:
+            await place.pass_()
+            return object()
+
+        async def begin() -> asyncio.Task[object]:
+            task = asyncio.ensure_future(thing())
+            await place.reached()
+            return task
+
+        async def join() -> object:
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            waits.set()
+            return await task
+
+        making = Call(loop.run_until_complete, begin()).result()
+        joining = Call(asyncio.run, join())
+        assert waits.wait(LIMIT)
+        place.go()
+        assert loop.run_until_complete(making) is joining.result()
+        loop.close()
+
+    def test_two_changes_in_one_turn(self) -> None:
+        """Promise 19: a caller whose loop hears of a making and of the teardown after it in one turn makes anew, without noise."""
+        place, told = Place(), list[object]()
+
+        @memoize
+        async def thing() -> object:
+            await place.pass_()
+            return object()
+
+        async def main(making: Call) -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+            await place.reached()
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            place.go()
+            first = making.result()
+            reset(thing)
+            assert await task is not first
+
+        with loop_in_a_thread() as run:
+            asyncio.run(main(Call(run, thing())))
+        assert told == []
 
 
 async def _cancel_all_calls(name: str) -> None:

@@ -147,6 +147,7 @@ class TestGenerators:
                 yield 1
                 yield 2
             finally:
+                await asyncio.sleep(0)
                 ran.append("closed")
 
         async def main() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import re
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
 from threads import Call, Point
 
-from memoize_once import memoize, reset
+from memoize_once import areset, memoize, reset
 
 
 @memoize
@@ -34,6 +36,30 @@ def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
     assert re.fullmatch(r"made test_log\.thing in \d+\.\d+ seconds", made)
     assert re.fullmatch(r"tore down test_log\.thing in \d+\.\d+ seconds", torn_down)
     assert {(record.name, record.levelname) for record in caplog.records} == {("memoize_once", "DEBUG")}
+
+
+def test_what_it_says_of_async_functions(caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 28: it says the same of these."""
+
+    @memoize
+    async def coroutine() -> int:
+        return 1
+
+    @memoize
+    async def generator() -> AsyncGenerator[int, None]:
+        yield 1
+
+    async def main() -> None:
+        for function in (coroutine, generator):
+            await function()
+            await areset(function)
+
+    with caplog.at_level(logging.DEBUG, "memoize_once"):
+        asyncio.run(main())
+    name = r"test_log\.test_what_it_says_of_async_functions\.<locals>"
+    for message, beginning in zip(caplog.messages, itertools.product(("coroutine", "generator"), ("made", "tore down")), strict=True):
+        function, verb = beginning
+        assert re.fullmatch(rf"{verb} {name}\.{function} in (\d+)\.\d+ seconds", message)[1] == "0"  # type: ignore[index]
 
 
 def test_what_was_not_made(caplog: pytest.LogCaptureFixture) -> None:

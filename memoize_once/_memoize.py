@@ -12,7 +12,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Hashable
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -75,10 +75,10 @@ def _signature(function: Any) -> inspect.Signature:
 # Keys -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _injected(key: Callable[..., Any], name: str, names: list[str]) -> list[str] | None:
+def _injected(key: Callable[..., Any], name: str, names: Collection[str]) -> Collection[str] | None:
     """The parameters that the key function is given by name; None where it gets all arguments as they stand."""
     try:
-        wanted = list(inspect.signature(key, **_ANNOTATIONS).parameters.values())
+        wanted = inspect.signature(key, **_ANNOTATIONS).parameters.values()
     except (TypeError, ValueError):
         return None
     if any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in wanted):
@@ -95,13 +95,13 @@ def _key(key: Callable[..., Any], function: Any, name: str, parameters: Paramete
     """What the twin calls for the key, and with which arguments, in its source."""
     names = parameters.names
     as_they_stand = ", ".join(parameters.handed_on([f"p{i}" for i in range(len(names))]))
-    if not hasattr(function, "__wrapped__") or not isinstance(function, types.FunctionType):
-        chosen = _injected(key, name, list(names))
+    if not hasattr(function, "__wrapped__"):
+        chosen = _injected(key, name, names)
         return key, as_they_stand if chosen is None else ", ".join(f"p{names.index(name)}=p{names.index(name)}" for name in chosen)
 
     # a wrapper takes any arguments but declares those of what it wraps, and a key function names those
     declared = inspect.signature(function, **_ANNOTATIONS)
-    chosen = _injected(key, name, list(declared.parameters))
+    chosen = _injected(key, name, declared.parameters)
 
     def bound(*args: Any, **kwargs: Any) -> Any:
         call = declared.bind(*args, **kwargs)

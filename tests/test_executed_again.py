@@ -170,6 +170,41 @@ def test_changed_code(path: Path) -> None:
     assert old.events == ["torn down"]
 
 
+@pytest.mark.parametrize("moment", ["making", "teardown"])
+def test_what_is_not_there_yet_or_no_more(path: Path, moment: str) -> None:
+    """Promise 25: what is just made or torn down is not taken over, finalizers or not."""
+    path.write_text(
+        "from memoize_once import finalizers, memoize\ndo = []\n"
+        "@memoize\ndef thing():\n    finalizers.register(thing, print, end='')\n"
+        "    for each in do: each('making')\n    yield object()\n    for each in do: each('teardown')\n"
+    )
+    old, others = import_anew(), list[object]()
+    old.do.append(lambda now: others.append(import_anew().thing()) if now == moment else None)
+    value = old.thing()
+    reset(old.thing)
+    assert len(others) == 1
+    assert others[0] is not value
+
+
+def test_other_options(path: Path) -> None:
+    """Promise 25: a function that was memoized without `key=` is a new one with it."""
+    source = "from memoize_once import memoize\n@memoize(finalizer=print)\ndef thing(a=1):\n    return [a]\n"
+    path.write_text(source)
+    value = import_anew().thing()
+    path.write_text(source.replace("finalizer=print", "finalizer=print, key=lambda a: a"))
+    new = import_anew()
+    assert new.thing() is not value
+    assert new.thing(2) == [2]
+
+
+def test_the_newest_definition_is_kept(path: Path) -> None:
+    """Promise 25: an object with a teardown keeps its newest definition, which the registry shows."""
+    import_anew().server()
+    del import_anew().server
+    collect()
+    assert [function.__module__ for function in finalizers] == ["again"]
+
+
 def test_an_older_definition_that_is_still_there(path: Path) -> None:
     """Promise 25: an object that an older definition makes, while newer ones hold none, is taken over too."""
     old = import_anew()
@@ -213,15 +248,18 @@ def test_reload_is_the_same_namespace(path: Path) -> None:
     assert importlib.reload(module).server() is not value
 
 
-def test_definitions_in_a_loop(path: Path) -> None:
+@pytest.mark.parametrize("held", [(0, 1, 2), (1,)], ids=["all hold", "one holds"])
+def test_definitions_in_a_loop(path: Path, held: tuple[int, ...]) -> None:
     """Promise 25: of several definitions of one name the first follows the first, the second the second."""
     path.write_text(
         "from memoize_once import memoize\nservers = []\n"
         "for i in range(3):\n    @memoize\n    def server(i=i):\n        yield [i]\n    servers.append(server)\n"
     )
-    values = [server() for server in import_anew().servers]
-    assert values == [[0], [1], [2]]
-    assert all(server() is value for server, value in zip(import_anew().servers, values, strict=True))
+    old = import_anew()
+    values = {number: old.servers[number]() for number in held}
+    new = import_anew()
+    assert [server() for server in new.servers] == [[0], [1], [2]]
+    assert [number for number, value in values.items() if new.servers[number]() is value] == list(held)
 
 
 def test_files_of_the_same_name(path: Path, tmp_path: Path) -> None:

@@ -102,6 +102,24 @@ class TestInjection:
         with pytest.raises(TypeError):
             function()
 
+    def test_a_wrapper_and_all_arguments(self) -> None:
+        """Promise 26: a key function that takes `*args` gets all arguments as they stand in the signature that a wrapper declares."""
+        given = []
+
+        def database(name: str, *, port: int = 1) -> object:
+            return object()
+
+        @functools.wraps(database)
+        def wrapper(*args: Any, **kwargs: Any) -> object:
+            return database(*args, **kwargs)
+
+        def key(*args: Any, **kwargs: Any) -> object:
+            given.append((args, kwargs))
+            return args
+
+        memoize(wrapper, key=key)(name="a")
+        assert given == [(("a",), {"port": 1})]
+
     def test_a_parameter_that_is_not_there(self) -> None:
         """Promise 26: one that names a parameter that the function has not raises TypeError when decorating, and says which there are."""
 

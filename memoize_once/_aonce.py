@@ -203,7 +203,7 @@ class AsyncLife(Life):
         """The making has failed: one caller gets the error, the others try again."""
         callers = list(self.callers)
         if isinstance(error, asyncio.CancelledError) and (self.cancelling or self.task.cancelling()):
-            callers = [caller for caller in callers if caller.loop is self.loop]
+            callers = [] if self.cancelling else [caller for caller in callers if caller.loop is self.loop]
         elif not callers:
             self.unheard(error)
         self.heir, self.error = (callers[0], error) if callers else (None, None)

@@ -246,7 +246,7 @@ def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
         status: int = 1
         try:
             # an event loop that hangs would go on to hang when it closes, so it is a thread that ends the process
-            options = ["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-o", "timeout_method=thread"]
+            options = ["-x", "-v", "--tb=line", "-p", "no:cacheprovider", "-o", "timeout_method=thread"]
             status = pytest.main([*options, *tests], plugins=[Patience(times)])
         finally:
             sys.stdout.flush()
@@ -263,8 +263,8 @@ def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
         return "a hang"
     if status == 0:
         return SURVIVED
-    lines = output.read_text(errors="replace").splitlines()
-    return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), f"status {status}: {lines[-1:]}")
+    lines = [line for line in output.read_text(errors="replace").splitlines() if "tests/" in line]
+    return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), f"status {status} in {lines[-1:]}")
 
 
 def results() -> dict[str, str]:

@@ -282,6 +282,22 @@ class TestTracebacks:
             assert {frame.lineno for frame in ours} == {function.__code__.co_firstlineno}
         assert len(between) == (1 if function is not fail_generating else 3)
 
+    @pytest.mark.skipif(sys.implementation.name != "cpython", reason="where lines of code stand elsewhere is its own affair")
+    def test_every_instruction_is_on_the_first_line(self) -> None:
+        """Promise 20: debuggers and profilers find all of the function on the first line of the original, under its name."""
+
+        def original(a: int, b: int = 1, *args: int, c: int = 2, **kwargs: int) -> None: ...
+
+        def another_name() -> None: ...
+
+        another_name.__wrapped__ = original  # type: ignore[attr-defined]
+        for function in (original, another_name):
+            code = memoize(function).__code__
+            lines = list(code.co_lines())
+            assert {line for _, _, line in lines} == {original.__code__.co_firstlineno}
+            assert lines[-1][1] == len(code.co_code)
+            assert code.co_name == function.__name__
+
     def test_pytest_hides_them(self, pytester: pytest.Pytester) -> None:
         """Promise 23: pytest shows no frame of the library, be the error raised in a body or by the library itself."""
         pytester.makepyfile(

@@ -704,11 +704,30 @@ class TestRegister:
         finalizers.register(thing, ran.append, "once")
         finalizers.register(thing, ran.extend, ["kept"])
         finalizers.register(thing, ran.append, "twice")
+        finalizers.register(thing, ran.append, "in a row")
         finalizers.unregister(thing, ran.append)
         finalizers.unregister(thing, print)
         assert len(finalizers) == 2
         reset(thing)
         assert ran == ["kept", "rest"]
+
+    def test_unregister_while_another_object_is_made(self) -> None:
+        """`unregister` compares with `==`, which may itself make an object under a new key."""
+
+        class Callback:
+            def __call__(self, *_: object) -> None: ...
+
+            def __eq__(self, other: object) -> bool:
+                thing("another")
+                return True
+
+        @memoize(key=lambda key: key, finalizer=Callback())
+        def thing(key: str) -> str:
+            return key
+
+        thing("one")
+        finalizers.unregister(thing, print)
+        assert len(finalizers) == 1
 
 
 class TestRegistry:

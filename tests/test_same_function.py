@@ -204,6 +204,7 @@ class TestKindsOfCallables:
             __signature__ = inspect.Signature(
                 [
                     inspect.Parameter("name", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="declared"),
+                    inspect.Parameter("more", inspect.Parameter.VAR_POSITIONAL),
                     inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False),
                 ]
             )
@@ -211,7 +212,7 @@ class TestKindsOfCallables:
             def __init__(self, *args: str, **given: bool) -> None:
                 self.given = (args, given)
 
-        for arguments, given in (((), {}), (("a",), {}), ((), {"debug": True}), (("a",), {"debug": True})):
+        for arguments, given in (((), {}), (("a",), {}), ((), {"debug": True}), (("a",), {"debug": True}), (("declared", "b"), {})):
             assert memoize(Settings)(*arguments, **given).given == (arguments, given)
 
     def test_lazy_objects(self) -> None:
@@ -288,15 +289,17 @@ class TestTracebacks:
 
         def original(a: int, b: int = 1, *args: int, c: int = 2, **kwargs: int) -> None: ...
 
-        def another_name() -> None: ...
+        def another_name(*args: int) -> None: ...
 
         another_name.__wrapped__ = original  # type: ignore[attr-defined]
+        keys = [eval(f"lambda {', '.join('abc'[:count])}: 1") for count in range(4)]
         for function in (original, another_name):
-            code = memoize(function).__code__
-            lines = list(code.co_lines())
-            assert {line for _, _, line in lines} == {original.__code__.co_firstlineno}
-            assert lines[-1][1] == len(code.co_code)
-            assert code.co_name == function.__name__
+            for key in (None, *keys):  # codes of several lengths
+                code = memoize(function, key=key).__code__
+                lines = list(code.co_lines())
+                assert {line for _, _, line in lines} == {original.__code__.co_firstlineno}
+                assert lines[-1][1] == len(code.co_code)
+                assert code.co_name == function.__name__
 
     def test_pytest_hides_them(self, pytester: pytest.Pytester) -> None:
         """Promise 23: pytest shows no frame of the library, be the error raised in a body or by the library itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+import warnings
 from collections.abc import Generator
 from typing import Any
 
@@ -275,14 +276,16 @@ class TestWarning:
         database(Request(1))
 
     def test_as_an_error(self) -> None:
-        """Promise 27: where warnings are errors nothing is made, whoever comes first or next."""
+        """Promise 27: where warnings of the module are errors nothing is made, whoever comes first or next."""
 
         @memoize
         def database(request: Request) -> object:
             return object()
 
         for param in (1, 2):
-            with pytest.raises(UserWarning, match="would hand"):
+            with warnings.catch_warnings(), pytest.raises(UserWarning, match="would hand"):
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("error", module=rf"{__name__}\Z")
                 database(Request(param))
 
     def test_no_warning(self) -> None:

@@ -453,6 +453,34 @@ class TestReset:
         assert ran[0] == "down"
         assert reported[0] == "of the teardown"
 
+    def test_a_cancelled_areset_of_what_another_tears_down(self) -> None:
+        """Promise 19: the error goes to the one that has begun with the teardown, and to nobody else."""
+        place, reported = Place(), list[object]()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            await place.pass_()
+            raise ValueError("of the teardown")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+            await thing()
+            first = asyncio.ensure_future(attempt(areset(thing)))
+            await place.reached()
+            others = asyncio.all_tasks()
+            second = asyncio.ensure_future(areset(thing))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - others:  # as the end of a loop does
+                task.cancel()
+            await asyncio.wait([second])
+            place.go()
+            assert [str(error) for error in (await first).exceptions] == ["of the teardown"]
+
+        asyncio.run(main())
+        assert reported == []
+
     @pytest.mark.parametrize("where", ["making", "teardown"])
     def test_inside(self, where: str, ran: list[str]) -> None:
         """Promise 10: inside f's making or teardown `areset(f)` raises DeadlockError, tears nothing down; `areset()` leaves f out."""

@@ -599,16 +599,12 @@ def selected(functions: tuple[Any, ...], own: list[Life]) -> list[Life]:
     """The lives that a reset takes; raises before anything is torn down."""
     if not functions:  # a caller's that is about to find another's object has no place and no end
         return [life for life in living() if life.in_place() and (not own or life.state == ALIVE)]
-    records = {id(record): record for record in map(_record, functions)}.values()
+    records = {id(record): record for record in map(find, functions)}.values()
     lives = [life for record in records for life in list(record.lives.values())]
     for life in lives:
         if life in own:
             raise DeadlockError(f"{life.name} is being made or torn down here: reset it when that is done")
     return lives
-
-
-def _record(function: Any) -> Memoized:
-    return function if isinstance(function, Memoized) else find(function)
 
 
 def raise_together(errors: list[BaseException]) -> None:

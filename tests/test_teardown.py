@@ -194,6 +194,7 @@ class TestErrors:
         assert "of second" in str(of_second)
         assert "second" in of_second.__notes__[0]
         assert str(of_first) == "of first"
+        assert "of first" in repr(raised.value)
         assert "first" in of_first.__notes__[0]
         reset()
 

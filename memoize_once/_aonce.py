@@ -110,7 +110,7 @@ class AsyncLife(Life):
         return self.loop is not None and self.loop.is_running()
 
     def due(self) -> bool:
-        return super().due() or self.stranded() or (self.state == MAKING and bool(self.finalizers) and not self.runs())
+        return super().due() or self.stranded() or (bool(self.finalizers) and not self.runs())
 
     def stranded(self) -> bool:
         """Whether its teardown has been asked for, and its loop has come to rest before it is done."""
@@ -337,7 +337,6 @@ class AsyncLife(Life):
                     return
                 if not asked:
                     asked = True
-                    self.watch.asked.add(self)
                     with suppress(RuntimeError):  # it closes right now
                         self.loop.call_soon_threadsafe(self.begin, once)
                 wait(self, state, running(), patience=1)  # the loop may close or stop before it hears
@@ -345,7 +344,6 @@ class AsyncLife(Life):
     def lost(self, once: Any, why: str) -> None:
         """Forgets what can be torn down no more, which is an error of its teardown."""
         self.errors.append(RuntimeError(f"the event loop of {self.name} {why}"))
-        self.finalizers.clear()
         self.watch.lives.pop(self, None)
         once.forget(self)
         if self.report:
@@ -421,7 +419,6 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
         if isinstance(runner, asyncio.Runner):
             with runner:
                 runner.run(coroutine)
-            ran.append(True)
             return
         todo = coroutine
         while not ran:
@@ -541,7 +538,6 @@ class _Watch:
 
     def __init__(self, loop: Any) -> None:
         self.lives: dict[AsyncLife, None] = {}
-        self.asked: set[AsyncLife] = set()  # whose teardown other threads have asked for
         self.sentinels: list[AsyncGenerator[None, None]] = []
         if not getattr(loop, "_asyncgens_shutdown_called", False):
             # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
@@ -558,19 +554,16 @@ class _Watch:
         def close_later() -> None:
             # a loop that is closed without that, or has begun with a teardown in its last turn
             try:
-                if not loop.is_closed() and not loop.is_running():
-                    try:
-                        finish()
-                    except BaseException:  # Ctrl-C in between: the rest is still due
-                        finish()
-                        raise
+                try:
+                    finish()
+                except BaseException:  # Ctrl-C in between: the rest is still due
+                    finish()
+                    raise
             finally:
                 close()
                 for life in list(self.lives):  # Ctrl-C again
                     life.lost(life.once(), "was closed before its teardown was done")
                     life.tell()
-                for life in list(self.asked):
-                    life.wake()
                 with suppress(ValueError):
                     _watches.remove(self)
 

@@ -145,6 +145,47 @@ class TestFirstCall:
         for thing in both(body):
             asyncio.run(main(thing))
 
+    def test_the_task_of_the_body(self) -> None:
+        """The body runs in a task that bears the name of the function, and that is not kept."""
+        tasks: list[weakref.ref[Any]] = []
+
+        @memoize
+        async def thing() -> int:
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.get_name() == f"memoize_once: {__name__}.{thing.__qualname__}"
+            tasks.append(weakref.ref(task))
+            return 1
+
+        asyncio.run(thing())
+        collect()
+        assert tasks[0]() is None
+
+    def test_other_async_generators(self) -> None:
+        """The loop goes on to finalize the async generators of others."""
+        ran: list[str] = []
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+
+        async def other() -> AsyncGenerator[int, None]:
+            try:
+                yield 1
+            finally:
+                await asyncio.sleep(0)
+                ran.append("finalized")
+
+        async def main() -> object:
+            await thing()
+            generator = other()
+            await anext(generator)
+            return generator
+
+        generator = asyncio.run(main())
+        assert ran == ["finalized"]
+        del generator
+
 
 class TestTasks:
     def test_tasks_share_one_making(self) -> None:
@@ -465,6 +506,43 @@ class TestCancellation:
 
         asyncio.run(main())
 
+    def test_a_generator_that_is_made_meanwhile(self) -> None:
+        """Promise 17: a cancel of the last caller that comes when the generator has just yielded ends nothing."""
+        place, joined, point = Place(), Point(), Point()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            await place.pass_()
+            point.pass_()  # its loop does not hear of the cancel before it is done
+            yield 1
+
+        async def first() -> None:
+            making = asyncio.ensure_future(thing())
+            await place.reached()
+            await asyncio.to_thread(joined.reached)
+            making.cancel()
+            await asyncio.wait([making])
+            place.go()
+
+        async def last() -> None:
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            joined.go()
+            joined.pass_()
+            await asyncio.to_thread(point.reached)
+            task.cancel()
+            asyncio.get_running_loop().call_soon(point.go)
+            await asyncio.wait([task])
+
+        with loop_in_a_thread() as run:
+            begun = Call(run, place.reached())
+            call = Call(lambda: (begun.result(), asyncio.run(last())))
+            run(first())
+            call.result()
+            run(asyncio.sleep(0))
+            assert thing in finalizers
+            assert run(thing()) == 1
+
     def test_a_body_that_is_in_a_cancelled_scope(self) -> None:
         """Promise 17: where the last caller is cancelled while a scope of the body is, and that goes on, the body is told afterwards."""
         place, told = Place(), list[str]()
@@ -781,6 +859,36 @@ class TestDeadlock:
         with pytest.raises(ExceptionGroup) as raised:
             asyncio.run(maker())
         assert [type(error) for error in raised.value.exceptions] == [DeadlockError]
+
+    def test_who_is_told_does_not_count(self) -> None:
+        """Promises 4 and 17: a caller that was told of a ring waits no more, so that the making is cancelled with its last caller."""
+        places, told, go = (Place(), Place()), list[object](), asyncio.Event()
+
+        @memoize
+        async def first() -> None:
+            await places[0].pass_()
+            await second()
+            go.set()
+            await asyncio.sleep(1000)
+
+        @memoize
+        async def second() -> None:
+            await places[1].pass_()
+            told.append(await attempt(first()))
+
+        async def main() -> None:
+            tasks = [asyncio.create_task(first()), asyncio.create_task(second())]
+            for place in places:
+                await place.reached()
+                place.go()
+                for _ in range(9):  # the ring is closed by the second
+                    await asyncio.sleep(0)
+            await go.wait()
+            assert [type(each) for each in told] == [DeadlockError]
+            tasks[0].cancel()
+            await asyncio.wait([tasks[0]])
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
 
 
 class TestReferences:

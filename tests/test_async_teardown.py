@@ -18,7 +18,7 @@ import pytest
 from tasks import Place, attempt, loop_in_a_thread, resting_loop, script, waiting
 from threads import LIMIT, Call, Point
 
-from memoize_once import DeadlockError, areset, finalizers, memoize, reset
+from memoize_once import DeadlockError, _aonce, areset, finalizers, memoize, reset
 
 
 @pytest.fixture
@@ -372,6 +372,33 @@ class TestReset:
         assert (loops[0] is loops[1]) == (where != "closed" or kind == "async generator")
         assert thing not in finalizers
 
+    def test_the_loop_of_the_thread_stays(self, ran: list[str]) -> None:
+        """Promise 19: a teardown on a fresh loop runs in this thread, and leaves the loop that is set for it."""
+
+        @memoize(finalizer=lambda value: ran.append(threading.current_thread().name))
+        async def thing() -> str:
+            return "object"
+
+        asyncio.run(thing())
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            reset(thing)
+            assert ran == [threading.current_thread().name]
+            assert asyncio.get_event_loop() is loop
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def test_patience_is_for_the_exit(self, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Promise 10: a reset waits as long as it takes for the loop of a daemon thread, which only an exit does not."""
+        monkeypatch.setattr(_aonce, "_deadline", [0.0])
+        thing = logged(ran, "thing")
+        with loop_in_a_thread() as run:  # a daemon's
+            run(thing())
+            reset(thing)
+        assert ran == ["thing"]
+
     def test_reset_of_a_resting_loop_under_another(self, ran: list[str]) -> None:
         """Promise 19: an object of a loop that rests is torn down also by `reset` while another loop runs in its thread."""
         thing = logged(ran, "thing")
@@ -660,6 +687,28 @@ class TestUnluckyMoments:
         resets[0].result()
         assert ran == ["thing"]
         loop.close()
+
+    def test_a_loop_between_two_phases(self) -> None:
+        """Promise 19: a `reset` in another thread lets a loop that rests for a moment go on, and does not run it itself."""
+        threads: list[object] = []
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            threads.append(threading.current_thread())
+
+        async def work() -> None:
+            while not threads:
+                await asyncio.sleep(0)
+
+        with resting_loop() as run:
+            run(thing())
+            resetting = Call(reset, thing)
+            while not threads and not resetting.stands_in("rests"):
+                pass
+            run(work())
+            resetting.result()
+        assert threads == [threading.current_thread()]
 
     @pytest.mark.parametrize("asker", ["plain code", "another loop"])
     def test_a_loop_that_rests_elsewhere(self, asker: str, ran: list[str]) -> None:
@@ -1567,6 +1616,24 @@ BETWEEN = {
 def test_what_comes_in_between(source: str, printed: list[str], tmp_path: Path) -> None:
     """Promises 5, 10, 12, 13 and 16 to 19: nothing hangs, is lost or makes noise, whatever comes in between."""
     assert script(textwrap.dedent(source), tmp_path) == ("".join(f"{line}\n" for line in printed), "", 0)
+
+
+def test_a_making_in_a_daemon_threads_loop(tmp_path: Path) -> None:
+    """Promise 12: exit does not wait for what a daemon thread's loop makes, finalizers or not."""
+    source = """
+        @memoize
+        async def thing():
+            finalizers.register(thing, print, "down")
+            go.set()
+            await asyncio.sleep(1000)
+        go = threading.Event()
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        asyncio.run_coroutine_threadsafe(thing(), loop)
+        go.wait()
+        print("end")
+        """
+    assert script(textwrap.dedent(source), tmp_path)[0::2] == ("end\n", 0)
 
 
 def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 LIMIT = 30  # seconds, for what would otherwise hang
@@ -47,11 +48,15 @@ class Call(threading.Thread):
         assert not self.is_alive(), "the call hangs"
         return self._outcome[1]
 
+    def stands_in(self, function: str) -> FrameType | None:
+        """The frame of the innermost Python function, if that has this name."""
+        frame = sys._current_frames().get(self.ident or 0)
+        return frame if frame and frame.f_code.co_name == function else None
+
     def until_it_waits(self) -> Call:
         """Returns when the thread waits for another one's object."""
         while self.is_alive():
-            frame = sys._current_frames().get(self.ident or 0)
-            if frame and frame.f_code.co_name == "wait" and "gate" in frame.f_locals:
+            if (frame := self.stands_in("wait")) and "gate" in frame.f_locals:
                 return self
             time.sleep(0.001)
         raise AssertionError(f"it does not wait, it ended with {self._outcome}")

@@ -19,6 +19,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from asyncio.tasks import _unregister_task
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -564,8 +565,6 @@ class _Watch:
                 for life in list(self.lives):  # Ctrl-C again
                     life.lost(life.once(), "was closed before its teardown was done")
                     life.tell()
-                with suppress(ValueError):
-                    _watches.remove(self)
 
         loop.close = close_later
         loop._memoize_once = self
@@ -600,11 +599,11 @@ def _watch(loop: Any) -> _Watch:
     watch = getattr(loop, "_memoize_once", None)
     if not isinstance(watch, _Watch):
         watch = _Watch(loop)
-        _watches.append(watch)
+        _watches.add(watch)
     return watch
 
 
-_watches: list[_Watch] = []
+_watches: weakref.WeakSet[_Watch] = weakref.WeakSet()
 
 
 # Reset ----------------------------------------------------------------------------------------------------------------------------

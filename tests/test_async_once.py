@@ -341,6 +341,35 @@ class TestFailure:
         assert next(tries) == 2
         assert unheard == []
 
+    @pytest.mark.parametrize("kind", [ValueError, asyncio.CancelledError])
+    @pytest.mark.parametrize("turns", range(10))
+    def test_an_error_is_heard_once(self, turns: int, kind: type[BaseException]) -> None:
+        """Promises 3 and 17: whenever the only caller is cancelled while the body fails, the error is raised there or given to the loop's
+        exception handler, where it is one."""
+        place, raised, reported = Place(), list[BaseException](), list[BaseException]()
+
+        @memoize
+        async def thing() -> int:
+            await place.pass_()
+            raised.append(kind("of the body"))
+            raise raised[0]
+
+        async def main() -> object:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+            task = asyncio.create_task(attempt(thing()))
+            await place.reached()
+            place.go()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            return await task
+
+        heard = asyncio.run(main())
+        if kind is ValueError and raised:
+            assert [heard, *reported].count(raised[0]) == 1
+        else:
+            assert reported == []
+
     def test_a_body_that_cancels_itself(self) -> None:
         """Promise 3: the caller of a body that cancels its own task gets the CancelledError, and the next one tries again."""
         tries = itertools.count()

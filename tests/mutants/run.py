@@ -206,6 +206,13 @@ def _dull(node: ast.stmt) -> bool:
     )
 
 
+def function_at(line: int, tree: ast.Module) -> str:
+    """The name of the innermost function around the line."""
+    around = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    around = [node for node in around if node.lineno <= line <= (node.end_lineno or 0)]
+    return around[-1].name if around else "module"
+
+
 def spliced(source: bytes, mutant: Mutant) -> bytes:
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -278,10 +285,11 @@ def equivalent(name: str) -> bool:
 
 def run(path: Path, again: bool, seconds: float) -> None:
     source, times, tests_of, known = path.read_bytes(), durations(), executed(path), results()
-    for mutant in mutants(ast.parse(source)):
+    tree = ast.parse(source)
+    for mutant in mutants(tree):
         place = mutant.place
         before = ast.unparse(place) if not isinstance(place, ast.stmt) else ast.unparse(place).splitlines()[0]
-        name = f"{path.name}:{place.lineno}:{place.col_offset}: {before}  ->  {mutant.text}"
+        name = f"{path.name}:{place.lineno}:{place.col_offset}: {function_at(place.lineno, tree)}: {before}  ->  {mutant.text}"
         if (known.get(name) != SURVIVED if again else name in known) or equivalent(name) or spliced(source, mutant) == source:
             continue
         tests = judged_by(mutant, again, times, tests_of, seconds)

@@ -93,7 +93,7 @@ async def attempt(awaitable: Awaitable[Any]) -> Any:
 
 
 PRELUDE = """\
-import asyncio, gc, os, signal, sys, threading
+import asyncio, atexit, gc, os, signal, sys, threading
 from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 """

@@ -1213,7 +1213,6 @@ ENDS = {
             await plain()
             await thing()
         asyncio.run_coroutine_threadsafe(main(), loop).result()
-        import atexit
         def stop():
             loop.call_soon_threadsafe(loop.stop)
             while loop.is_running(): pass
@@ -1226,7 +1225,6 @@ ENDS = {
             await plain()
             await thing()
         loop.run_until_complete(main())
-        import atexit
         atexit.register(loop.close)
         """,
     "sys.exit in a coroutine": """\
@@ -1482,7 +1480,7 @@ BETWEEN = {
             ("reset", "reset(thing)", ["down", "end"]),
             ("areset", "asyncio.run(areset(thing))", ["down", "end"]),
             ("a call", "assert asyncio.run(thing()) == 1", ["down", "down", "end"]),
-            ("exit", "loop.close = lambda: None", ["end", "down"]),
+            ("exit", "atexit.register(loop.close); loop.close = lambda: None", ["end", "down"]),
         )
     },
     "a making that rests at exit": (
@@ -1505,7 +1503,7 @@ BETWEEN = {
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
         print("end")
-        loop.close = lambda: None
+        atexit.register(loop.close); loop.close = lambda: None
         making[0]._log_destroy_pending = False
         """,
         ["end", "cancelled", "down"],
@@ -1552,7 +1550,7 @@ BETWEEN = {
         threading._register_atexit(main_thread_ends.set)
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
-        loop.close = lambda: None
+        atexit.register(loop.close); loop.close = lambda: None
         """,
         ["done", "down"],
     ),

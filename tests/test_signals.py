@@ -104,9 +104,12 @@ def await_call(s):
     s.waiter = Call(lambda: s.begun.wait() and s.thing())
 def wait_in_a_body(s):
     @memoize
-    def outer():
+    def inner():
         s.thing()
         raise ValueError("leaves nothing")
+    @memoize
+    def outer():
+        inner()
     s.outer = outer
     wait(s)
 def outer(s): s.outer()

@@ -275,6 +275,19 @@ class TestWarning:
         reset(database)
         database(Request(1))
 
+    def test_a_request_that_a_wrapper_is_given(self) -> None:
+        """Promise 27: the request may come in the `**kwargs` of a wrapper."""
+
+        def database(request: Request) -> object:
+            return object()
+
+        @functools.wraps(database)
+        def wrapper(**kwargs: Any) -> object:
+            return database(**kwargs)
+
+        with pytest.warns(UserWarning, match="would hand"):
+            memoize(wrapper)(request=Request(1))
+
     def test_as_an_error(self) -> None:
         """Promise 27: where warnings of the module are errors nothing is made, whoever comes first or next."""
 

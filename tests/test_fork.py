@@ -238,6 +238,25 @@ def test_a_fork_inside_a_teardown(leave: str, tmp_path: Path) -> None:
     assert ended == said(["child 0 True", "gone True", "last"], ["gone True", "last"])
 
 
+def test_a_child_that_finishes_the_teardown(tmp_path: Path) -> None:
+    """Promise 14: a child that a teardown forks, and that goes on with it, comes out of the reset, and makes its own."""
+    source = """
+        @memoize
+        def thing():
+            yield os.getpid()
+            children.append(os.fork())
+
+        children = []
+        thing()
+        reset(thing)
+        if children[0]:
+            os.waitpid(children[0], 0)
+        say(thing() == os.getpid())
+        os._exit(0)  # or the teardown would fork again
+        """
+    assert run(source, tmp_path) == said(["True"], ["True"])
+
+
 # Other threads --------------------------------------------------------------------------------------------------------------------
 
 

@@ -1480,7 +1480,7 @@ BETWEEN = {
             ("reset", "reset(thing)", ["down", "end"]),
             ("areset", "asyncio.run(areset(thing))", ["down", "end"]),
             ("a call", "assert asyncio.run(thing()) == 1", ["down", "down", "end"]),
-            ("exit", "atexit.register(loop.close); loop.close = lambda: None", ["end", "down"]),
+            ("exit", "atexit.register(loop.close); atexit.register(print, 'atexit'); loop.close = lambda: None", ["end", "down", "atexit"]),
         )
     },
     "a making that rests at exit": (
@@ -1503,10 +1503,11 @@ BETWEEN = {
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
         print("end")
-        atexit.register(loop.close); loop.close = lambda: None
+        atexit.register(loop.close)
+        atexit.register(print, "atexit")
         making[0]._log_destroy_pending = False
         """,
-        ["end", "cancelled", "down"],
+        ["end", "cancelled", "down", "atexit"],
     ),
     "threads of a task of the body": (
         """
@@ -1550,7 +1551,7 @@ BETWEEN = {
         threading._register_atexit(main_thread_ends.set)
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
-        atexit.register(loop.close); loop.close = lambda: None
+        atexit.register(loop.close)
         """,
         ["done", "down"],
     ),

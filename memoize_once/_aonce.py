@@ -548,6 +548,8 @@ class _Watch:
         close = loop.close
 
         def finish() -> None:
+            if loop.is_closed() or loop.is_running():  # which `close` refuses
+                return
             ran = _run(loop, self._close())
             while self.lives and ran:
                 ran = _run(loop, self.end())

@@ -535,43 +535,6 @@ class TestCancellation:
 
         asyncio.run(main())
 
-    def test_a_generator_that_is_made_meanwhile(self) -> None:
-        """Promise 17: a cancel of the last caller that comes when the generator has just yielded ends nothing."""
-        place, joined, point = Place(), Point(), Point()
-
-        @memoize
-        async def thing() -> AsyncGenerator[int, None]:
-            await place.pass_()
-            point.pass_()  # its loop does not hear of the cancel before it is done
-            yield 1
-
-        async def first() -> None:
-            making = asyncio.ensure_future(thing())
-            await place.reached()
-            await asyncio.to_thread(joined.reached)
-            making.cancel()
-            await asyncio.wait([making])
-            place.go()
-
-        async def last() -> None:
-            task = asyncio.ensure_future(thing())
-            await waiting(task)
-            joined.go()
-            joined.pass_()
-            await asyncio.to_thread(point.reached)
-            task.cancel()
-            asyncio.get_running_loop().call_soon(point.go)
-            await asyncio.wait([task])
-
-        with loop_in_a_thread() as run:
-            begun = Call(run, place.reached())
-            call = Call(lambda: (begun.result(), asyncio.run(last())))
-            run(first())
-            call.result()
-            run(asyncio.sleep(0))
-            assert thing in finalizers
-            assert run(thing()) == 1
-
     def test_a_body_that_is_in_a_cancelled_scope(self) -> None:
         """Promise 17: where the last caller is cancelled while a scope of the body is, and that goes on, the body is told afterwards."""
         place, told = Place(), list[str]()

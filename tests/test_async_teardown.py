@@ -1059,15 +1059,20 @@ class TestErrors:
 
         asyncio.run(main())
 
-    def test_a_cancel_that_comes_too_late(self) -> None:
-        """Promise 17: a caller on another loop that is cancelled when the body has returned cancels nothing."""
+    @pytest.mark.parametrize("kind", ["coroutine function", "async generator"])
+    def test_a_cancel_that_comes_too_late(self, kind: str) -> None:
+        """Promise 17: a caller on another loop that is cancelled when the body has returned, or yielded, cancels and ends nothing."""
         place, joined, point = Place(), Point(), Point()
 
-        @memoize
-        async def thing() -> int:
+        async def plain() -> int:
             await place.pass_()
             point.pass_()  # its loop does not hear of the cancel before it is done
             return 1
+
+        async def generating() -> AsyncGenerator[int, None]:
+            yield await plain()
+
+        thing: Callable[[], Any] = memoize(generating) if kind == "async generator" else memoize(plain)
 
         async def first() -> None:
             making = asyncio.ensure_future(thing())
@@ -1097,6 +1102,8 @@ class TestErrors:
             call = Call(other)
             run(first())
             call.result()
+            run(asyncio.sleep(0))
+            assert (thing in finalizers) == (kind == "async generator")
             assert run(thing()) == 1
 
     def test_a_warning_that_is_an_error(self) -> None:
@@ -1253,6 +1260,29 @@ ENDS = {
 
 
 class TestExit:
+    @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
+    def test_a_running_loop_refuses_to_close(self, uvloop: bool, tmp_path: Path) -> None:
+        """Promise 18: closing a loop while it runs is refused as ever, and tears nothing down."""
+        source = """
+            async def main():
+                global loop
+                loop = asyncio.get_running_loop()
+                await thing()
+                try:
+                    loop.close()
+                except RuntimeError:
+                    print("refused")
+                await asyncio.sleep(0)
+                print(*(thread.name for thread in threading.enumerate()), len(finalizers))
+            asyncio.run(main())
+            """
+        if uvloop:
+            pytest.importorskip("uvloop", exc_type=ImportError)
+            source = "import uvloop\n" + textwrap.dedent(source).replace("asyncio.run(", "uvloop.run(")
+        printed, noise, status = script(THING + textwrap.dedent(source), tmp_path)
+        assert (noise, status) == ("", 0)
+        assert printed.splitlines() == ["refused", "MainThread 1", "down on its loop: True", "down"]
+
     @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
     @pytest.mark.parametrize("end", ENDS)
     def test_everything_is_torn_down(self, end: str, uvloop: bool, tmp_path: Path) -> None:

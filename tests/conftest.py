@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -12,6 +13,9 @@ import pytest
 from memoize_once import finalizers, reset
 
 pytest_plugins = ["pytester"]
+
+# a shell has what runs in its background ignore Ctrl-C, which the processes that tests start would inherit
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

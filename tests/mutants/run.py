@@ -303,7 +303,6 @@ def run(path: Path, again: bool, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in the background of a shell, and in tests then, too
     if arguments[0] == "record":
         raise SystemExit(pytest.main(arguments[1:], plugins=[Recorder()]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # puts the file back

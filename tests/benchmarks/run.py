@@ -28,6 +28,7 @@ from memoize_once import memoize, reset
 LATER = sys.version_info >= (3, 14) or "free-threading" in sys.version
 HIT = 1.35 if LATER else 1.25
 VALUE = object()
+KEYED = "with key=lambda a: a"
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------------------
@@ -68,22 +69,24 @@ class Table:
 
 
 def looped(call: str, make: Callable[[], object], number: int = 5000) -> Callable[[], float]:
-    """The seconds that the call takes in a loop, written out so that the loop itself weighs little; of another copy each time."""
-    lines = "\n            ".join([call] * 10)
+    """The seconds that the call takes in a loop, written out so that the loop itself weighs little; of another copy each time, whose
+    loop is a copy too, since the interpreter fits it to what it calls."""
+    lines = "\n        ".join([call] * 10)
     source = f"""
-def measure(perf_counter):
-    def run(f):
-        begin = perf_counter()
-        for _ in range({number // 10}):
-            {lines}
-        return perf_counter() - begin
-    return run
+def run(f):
+    begin = perf_counter()
+    for _ in range({number // 10}):
+        {lines}
+    return perf_counter() - begin
 """
-    namespace: dict[str, Any] = {}
-    exec(source, namespace)
-    run: Callable[[object], float] = namespace["measure"](time.perf_counter)
-    copies = itertools.cycle([make() for _ in range(4)])
-    return lambda: run(next(copies))
+
+    def copy() -> Callable[[], float]:
+        namespace: dict[str, Any] = {"perf_counter": time.perf_counter}
+        exec(source, namespace)
+        return functools.partial(namespace["run"], make())
+
+    copies = itertools.cycle([copy() for _ in range(10)])
+    return lambda: next(copies)()
 
 
 # What is measured -----------------------------------------------------------------------------------------------------------------
@@ -109,24 +112,20 @@ def cached() -> Any:
 
 def hits(table: Table) -> None:
     table.head("A hit, over a hand-written function of the same signature that returns a global")
-    shapes = {
-        "no argument": ("", "f()"),
-        "one argument": ("a", "f(1)"),
-        "four arguments": ("a, b, c, d", "f(1, 2, 3, 4)"),
-        "keywords and defaults": ("a, *, b=2, c=3", "f(1, b=2)"),
+    rows: dict[str, tuple[str, Callable[..., object]]] = {
+        "no argument": ("f()", functools.partial(plain, "")),
+        "one argument": ("f(1)", functools.partial(plain, "a")),
+        "four arguments": ("f(1, 2, 3, 4)", functools.partial(plain, "a, b, c, d")),
+        "keywords and defaults": ("f(1, b=2)", functools.partial(plain, "a, *, b=2, c=3")),
+        "a method": ("f.method(1)", owner),
+        KEYED: ("f(1)", functools.partial(plain, "a")),
     }
-    for name, (signature, call) in shapes.items():
-        peers = {"ours": memoize, "functools.cache": functools.cache, "cachetools": cached(), "ten lines": ten_lines, "plain": as_it_is}
-        sides = {peer: looped(call, functools.partial(plain, signature, decorate)) for peer, decorate in peers.items() if decorate}
-        table.row(name, table.ratios(sides), HIT)
-
-    peers = {"ours": memoize, "functools.cache": functools.cache, "plain": as_it_is}
-    sides = {peer: looped("f.method(1)", functools.partial(owner, decorate)) for peer, decorate in peers.items()}
-    table.row("a method", table.ratios(sides), HIT)
-
-    peers["ours"] = memoize(key=lambda a: a)
-    sides = {peer: looped("f(1)", functools.partial(plain, "a", decorate)) for peer, decorate in peers.items()}
-    table.row("with key=lambda a: a", table.ratios(sides))
+    for name, (call, make) in rows.items():
+        keyed = name == KEYED
+        ours = memoize(key=lambda a: a) if keyed else memoize
+        peers = {"ours": ours, "functools.cache": functools.cache, "cachetools": cached(), "ten lines": ten_lines, "plain": as_it_is}
+        sides = {peer: looped(call, functools.partial(make, decorate)) for peer, decorate in peers.items() if decorate}
+        table.row(name, table.ratios(sides), None if keyed else HIT)
 
 
 def as_it_is(function: Any) -> Any:

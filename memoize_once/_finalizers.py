@@ -72,14 +72,19 @@ class Memoized:
 class Finalizer:
     """A callback that is due once."""
 
-    __slots__ = ("args", "callback", "judge", "kwargs", "ran")
+    __slots__ = ("args", "callback", "claims", "judge", "kwargs", "ran")
 
     def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.callback = callback
         self.args = args
         self.kwargs = kwargs
         self.judge: Callable[[Any], None] | None = None  # of what it returns; only the rest of a generator has one
+        self.claims: dict[None, object] = {}
         self.ran = False
+
+    def claimed(self, by: object) -> bool:
+        """Whether it is run, by the life that asks, or refused, by GONE: the first that asks decides."""
+        return self.claims.setdefault(None, by) is by
 
 
 def living() -> list[Life]:
@@ -158,9 +163,8 @@ class Life:
         finalizer.judge = judge
         self.finalizers.append(finalizer)
         self.hold()
-        if self.state == GONE:
-            self.release()
-        if self.closed and _removed(self.finalizers, finalizer) and not finalizer.ran:
+        if self.closed and finalizer.claimed(GONE):
+            _removed(self.finalizers, finalizer)
             raise LookupError(f"the object of {self.name} has been torn down: register while it is alive")
 
     def hold(self) -> None:
@@ -169,6 +173,8 @@ class Life:
         if once is not None:  # pragma: no branch  who pushes has it
             self.holds = once, once.twin()
             _held.add(self)
+            if self.state == GONE:  # looked at afterwards, or nobody would release it
+                self.release()
 
     def release(self) -> None:
         self.holds = ()
@@ -193,7 +199,8 @@ class Life:
                 self.closed = True
                 continue
             result = None
-            if not finalizer.ran:  # pragma: no branch  it has where Ctrl-C came before the removal
+            # it has run where Ctrl-C came before the removal, and who is refused has seen another thread close
+            if finalizer.claimed(self) and not finalizer.ran:  # pragma: no branch
                 finalizer.ran = True  # no call stands between this and the callback's, so no signal and no thread can come between
                 try:
                     result = finalizer.callback(*finalizer.args, **finalizer.kwargs)
@@ -229,11 +236,9 @@ def note(error: BaseException, text: str) -> None:
         error.add_note(text)
 
 
-def _removed(stack: list[Finalizer], finalizer: Finalizer) -> bool:
-    with suppress(ValueError):
+def _removed(stack: list[Finalizer], finalizer: Finalizer) -> None:
+    with suppress(ValueError):  # by another, too
         stack.remove(finalizer)
-        return True
-    return False
 
 
 class _Thread(threading.local):

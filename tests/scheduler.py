@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import itertools
 import linecache
 import math
 import os
@@ -15,13 +14,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, FrameType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
+import states
 from threads import LIMIT
 
 import memoize_once
@@ -34,13 +34,12 @@ LONG = bool(os.environ.get("LONG_TESTS"))  # more steps, more seeds, more schedu
 
 
 class Thing:
-    """What a body makes. Its times are those of the ledger's clock."""
+    """What a body makes, and how far that has come."""
 
-    made = ends = gone = math.inf
+    made = ends = gone = False
 
-    def __init__(self, name: str, begun: int) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.begun = begun
 
 
 class Ledger:
@@ -49,7 +48,6 @@ class Ledger:
     def __init__(self) -> None:
         self.wrong: list[str] = []
         self.things: list[Thing] = []
-        self.clock = itertools.count()
         self._lives: list[Life] = []
         self._promised: list[object] = []
         self._ran: list[object] = []
@@ -58,48 +56,53 @@ class Ledger:
 
     def begin(self, function: Any, name: str = "thing") -> Thing:
         """To be called by the body first, so that the finalizer that it registers is the last to run, after failures too."""
-        thing = Thing(name, next(self.clock))
+        if self.left(name):
+            self.wrong.append(f"two of {name} at once")
+        thing = Thing(name)
         self.things.append(thing)
         self._lives += [life for life in list(function.cache_clear.__self__.lives.values()) if life not in self._lives]
         finalizers.register(function, self.end, thing)
         return thing
 
     def made(self, thing: Thing) -> Thing:
-        thing.made = next(self.clock)
+        thing.made = True
         return thing
 
     def ends(self, thing: Thing) -> None:
         """To be called by the finalizer that runs first."""
-        thing.ends = next(self.clock)
+        thing.ends = True
 
     def end(self, thing: Thing) -> None:
-        if thing.gone != math.inf:
+        if thing.gone:
             self.wrong.append(f"{thing.name} is torn down twice")
-        thing.gone = next(self.clock)
+        thing.gone = True
 
     # what callers report
 
+    def ended(self) -> list[Thing]:
+        """What no caller may get that calls from now on."""
+        return [thing for thing in list(self.things) if thing.ends]
+
+    def left(self, *names: str) -> list[Thing]:
+        """What is there of these names, or was begun with."""
+        return [thing for thing in list(self.things) if thing.name in names and not thing.gone]
+
     def got(self, call: Callable[[], Any]) -> Any:
         """Calls a memoized function from outside of its teardown."""
-        since = next(self.clock)
-        return self.given(call(), since)
+        ended = self.ended()
+        return self.given(call(), ended)
 
-    def given(self, thing: Thing, since: int) -> Thing:
-        """To be called with what a call has returned that began at that time."""
-        if thing.made == math.inf or thing.ends < since:
+    def given(self, thing: Thing, ended: list[Thing]) -> Thing:
+        """To be called with what a call has returned, and what had ended when it began."""
+        if not thing.made or thing in ended:
             self.wrong.append(f"a caller got a {thing.name} that was not there when it called")
         return thing
 
     @contextmanager
     def resetting(self, *names: str) -> Iterator[None]:
-        since = next(self.clock)
+        before = self.left(*names)
         yield
-        until = next(self.clock)
-        self.wrong += [
-            f"a reset returned before {thing.name} was gone"
-            for thing in list(self.things)
-            if thing.name in names and thing.begun < since and thing.gone > until
-        ]
+        self.wrong += [f"a reset returned before {thing.name} was gone" for thing in before if not thing.gone]
 
     def register(self, function: Any, token: object) -> bool:
         """Whether the finalizer was taken."""
@@ -112,14 +115,7 @@ class Ledger:
 
     def check(self) -> None:
         """To be called when everything is reset and nobody is at it any more."""
-        wrong = list(self.wrong)
-        latest: dict[str, Thing] = {}
-        for thing in sorted(self.things, key=lambda thing: thing.begun):
-            if thing.gone == math.inf:
-                wrong.append(f"a {thing.name} was never torn down")
-            if thing.name in latest and latest[thing.name].gone > thing.begun:
-                wrong.append(f"two of {thing.name} at once")
-            latest[thing.name] = thing
+        wrong = self.wrong + [f"a {thing.name} was never torn down" for thing in self.things if not thing.gone]
         if Counter(self._promised) != Counter(self._ran):
             wrong.append(f"finalizers that were taken: {self._promised}, that ran: {self._ran}")
         for life in self._lives:
@@ -285,12 +281,14 @@ class _Choice(NamedTuple):
 class _Schedule:
     """One order of steps: whoever is on stays on while it can, but for the takeovers, by the number of their choice."""
 
-    def __init__(self, takeovers: dict[int, int], preemptions: int, instructions: bool) -> None:
+    def __init__(self, takeovers: dict[int, int], preemptions: float, instructions: bool, known: set[Hashable] | None) -> None:
         self.takeovers = takeovers
         self.left = preemptions
         self.instructions = instructions
         self.event = "opcode" if instructions else "line"
+        self.known = known
         self.choices: list[_Choice] = []
+        self.varied: int | None = None  # how many of them have led to states that were not known
         self.story: list[str] = []
         self.stuck = ""
         self._end = threading.Lock()
@@ -326,6 +324,12 @@ class _Schedule:
             self._abandon(current)
             return
         default = able[0] if current is None or forced else current.number
+        if self.known is not None and len(self.choices) > max(self.takeovers, default=-1):
+            state = self.state()
+            if state in self.known:
+                self.left, self.known, self.varied = 0, None, len(self.choices)
+            else:
+                self.known.add(state)
         chosen = self.takeovers.get(len(self.choices), default)
         assert chosen in able, "not the same steps as before"
         self.left -= chosen != default and not forced
@@ -343,12 +347,26 @@ class _Schedule:
             if self.stuck:
                 self._abandon(current)
 
+    def state(self) -> Hashable:
+        """What decides how the schedule can go on."""
+        innermost = sys._current_frames()
+        things = [(a.action, a.ended, a.error, list(_outwards(innermost.get(a.ident or 0)))) for a in self.actors]
+        return states.state(things, lambda thing: thing.number if isinstance(thing, _Actor) else None)
+
     def _abandon(self, current: _Actor | None) -> None:
         if all(actor.ended for actor in self.actors):
             self._end.release()
         elif current is not None and not current.ended:
             current.gate = None
             raise _Abandoned
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """The frames of an actor, without those of the scheduler."""
+    while frame is not None:
+        if frame.f_code.co_filename not in (__file__, threading.__file__):
+            yield frame
+        frame = frame.f_back
 
 
 class Race(NamedTuple):
@@ -358,8 +376,9 @@ class Race(NamedTuple):
     check: Callable[[list[BaseException | None]], object]
 
 
-def every_schedule(race: Callable[[], Race], preemptions: int, instructions: bool = False) -> int:
-    """Runs a new race in every order of steps in which no more than so many times somebody is stopped who could go on; gives the number."""
+def every_schedule(race: Callable[[], Race], preemptions: float = math.inf, instructions: bool = False) -> int:
+    """Runs a new race in every order of steps in which no more than so many times somebody is stopped who could go on; gives the number.
+    Where there is no limit, what follows on a state that was there before is not tried again."""
     actors = [_Actor(number) for number in range(len(race().actions))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_once, "threading", SimpleNamespace(**vars(threading) | {"Lock": _lock}))
@@ -371,13 +390,14 @@ def every_schedule(race: Callable[[], Race], preemptions: int, instructions: boo
                 actor.leave()
 
 
-def _schedules(race: Callable[[], Race], actors: list[_Actor], preemptions: int, instructions: bool) -> Iterator[_Schedule]:
+def _schedules(race: Callable[[], Race], actors: list[_Actor], preemptions: float, instructions: bool) -> Iterator[_Schedule]:
     # takeovers, and how many more may stop somebody who could go on
-    pending: list[tuple[tuple[tuple[int, int], ...], int]] = [((), preemptions)]
+    pending: list[tuple[tuple[tuple[int, int], ...], float]] = [((), preemptions)]
+    known: set[Hashable] | None = set() if preemptions == math.inf else None
     while pending:
         takeovers, left = pending.pop()
         actions, check = race()
-        schedule = _Schedule(dict(takeovers), preemptions, instructions)
+        schedule = _Schedule(dict(takeovers), preemptions, instructions, known)
         for actor, action in zip(actors, actions, strict=True):
             actor.prepare(schedule, action)
         try:
@@ -387,8 +407,8 @@ def _schedules(race: Callable[[], Race], actors: list[_Actor], preemptions: int,
             error.add_note("\n".join([f"takeovers: {takeovers}", *schedule.story]))
             raise
         yield schedule
-        for number in range(takeovers[-1][0] + 1 if takeovers else 0, len(schedule.choices)):
-            choice = schedule.choices[number]
+        first = takeovers[-1][0] + 1 if takeovers else 0
+        for number, choice in list(enumerate(schedule.choices))[first : schedule.varied]:
             price = 0 if choice.forced else 1
             if price <= left:
                 pending += [((*takeovers, (number, other)), left - price) for other in choice.able if other != choice.default]

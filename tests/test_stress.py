@@ -156,8 +156,8 @@ class AsyncLoad(Load):
             await asyncio.sleep(0)
 
     async def acall(self) -> None:
-        since = next(self.ledger.clock)
-        self.ledger.given(await self.functions[self.name()](), since)
+        ended = self.ledger.ended()
+        self.ledger.given(await self.functions[self.name()](), ended)
 
     async def areset(self) -> None:
         names, functions = self.resets()

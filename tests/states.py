@@ -89,6 +89,8 @@ def _held_by(value: Any) -> Iterator[tuple[str, object]]:
             yield from (("code", value.f_code.co_qualname), ("step", value.f_lasti), *sorted(value.f_locals.items()))
         case types.GeneratorType():
             yield from (("runs", value.gi_running), ("frame", None if value.gi_running else value.gi_frame))
+        case itertools.count():  # from 3.14 on it tells in no other way
+            yield "next", repr(value)
         case Iterator():
             yield "left", value.__reduce__()[1:]
         case types.FunctionType():

@@ -421,16 +421,20 @@ def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
             with runner:
                 runner.run(coroutine)
             return
-        todo = coroutine
-        while not ran:
-            try:
-                runner.run_until_complete(todo)
-                ran.append(True)
-            except RuntimeError:
-                if inspect.getcoroutinestate(todo) == inspect.CORO_CREATED:
-                    todo.close()
-                    return
-                todo = _ended(coroutine)  # a `loop.stop()` was left over
+        borrowers, todo = _watch(runner).borrowers, coroutine
+        try:
+            borrowers.add(threading.current_thread())
+            while not ran:
+                try:
+                    runner.run_until_complete(todo)
+                    ran.append(True)
+                except RuntimeError:
+                    if inspect.getcoroutinestate(todo) == inspect.CORO_CREATED:
+                        todo.close()
+                        return
+                    todo = _ended(coroutine)  # a `loop.stop()` was left over
+        finally:
+            borrowers.discard(threading.current_thread())
 
     try:
         if asyncio._get_running_loop() is None:
@@ -539,6 +543,7 @@ class _Watch:
 
     def __init__(self, loop: Any) -> None:
         self.lives: dict[AsyncLife, None] = {}
+        self.borrowers: set[threading.Thread] = set()  # who run the loop for us
         self.sentinels: list[AsyncGenerator[None, None]] = []
         if not getattr(loop, "_asyncgens_shutdown_called", False):
             # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
@@ -555,6 +560,7 @@ class _Watch:
                 ran = _run(loop, self.end())
 
         def close_later() -> None:
+            self.returned()
             # a loop that is closed without that, or has begun with a teardown in its last turn
             try:
                 try:
@@ -569,7 +575,22 @@ class _Watch:
                     life.tell()
 
         loop.close = close_later
+        for name in ("run_until_complete", "run_forever"):
+            setattr(loop, name, self._when_returned(loop, name))
         loop._memoize_once = self
+
+    def returned(self) -> None:
+        """Returns when no other thread runs the loop for us; its own may have been between two phases of `asyncio.run`."""
+        while self.borrowers and threading.current_thread() not in self.borrowers:
+            time.sleep(0.001)
+
+    def _when_returned(self, loop: Any, name: str) -> Callable[..., Any]:
+        def when_returned(*args: Any, **kwargs: Any) -> Any:
+            __tracebackhide__ = True
+            self.returned()
+            return getattr(type(loop), name)(loop, *args, **kwargs)  # as it is now, since others patch the class
+
+        return when_returned
 
     async def _until_the_end(self) -> AsyncGenerator[None, None]:
         try:
@@ -674,6 +695,7 @@ def _after_fork_in_child() -> None:
     _tasks.clear()
     for watch in _watches:
         watch.lives.clear()
+        watch.borrowers.clear()
     _watches.clear()
     for life in living():  # what the child inherits; what it registers on it runs on a loop of its own
         if isinstance(life, AsyncLife):

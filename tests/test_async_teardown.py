@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -745,6 +746,35 @@ class TestUnluckyMoments:
         owner.result()
         assert making[0].result() == "made"
 
+    def test_a_loop_that_goes_on_meanwhile(self) -> None:
+        """Promise 19: a loop whose thread goes on with it when `reset` in another thread runs it, since it rested, waits for that."""
+        made, ending = Point(), Point()
+
+        @memoize
+        async def thing() -> AsyncGenerator[object, None]:
+            yield object()
+            ending.pass_()
+
+        def own() -> tuple[object, object]:
+            with asyncio.Runner() as runner:
+                first = runner.run(thing())
+                made.pass_()
+                second = runner.run(thing())
+                ending.go()
+                return first, second
+
+        owner = Call(own)
+        made.reached()
+        resetting = Call(reset, thing)
+        ending.reached()
+        made.go()
+        while owner.is_alive() and not owner.stands_in("returned"):
+            pass
+        ending.go()
+        first, second = owner.result()
+        assert first is not second
+        resetting.result()
+
     def test_a_loop_that_another_thread_takes(self, ran: list[str]) -> None:
         """Promise 19: where another thread begins to run the loop in the moment in which `reset` would, `reset` waits for that."""
 
@@ -761,7 +791,7 @@ class TestUnluckyMoments:
         owners: list[Call] = []
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             runner.run(thing())
-            taken.append(loop.run_forever)
+            taken.append(partial(Taken.run_forever, loop))
             reset(thing)
             assert ran == ["thing"]
             loop.call_soon_threadsafe(loop.stop)

@@ -140,6 +140,9 @@ def test_a_function_that_holds_nothing(path: Path) -> None:
     assert old.server() is not new.server()
 
 
+@pytest.mark.skipif(
+    "free-threading" in sys.version and sys.version_info < (3, 14), reason="free-threaded Python 3.13 never frees the functions of a module"
+)
 def test_executions_leave_nothing(path: Path) -> None:
     """Promise 25: nothing is left of executions whose functions are gone, however often the file is executed."""
     for _ in range(50):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from functools import partial
@@ -218,8 +219,9 @@ def test_every_interleaving(name: str) -> None:
     exactly one is told; nobody is left waiting, and nothing is left behind."""
     race = RACES[name]
     of_two = len(race().actions) == 2
-    count = every_schedule(race) if of_two else 0
-    if not of_two or "everything" in name:  # a comprehension over everything keeps what it has found where no state shows it
+    unlimited = of_two and sys.implementation.name == "cpython"  # PyPy takes long to tell states
+    count = every_schedule(race) if unlimited else 0
+    if not unlimited or "everything" in name:  # a comprehension over everything keeps what it has found where no state shows it
         count += every_schedule(race, preemptions=1 + of_two + LONG)
     print(count, "schedules")
     assert count > 300  # no race is over before it has begun

@@ -12,7 +12,7 @@ import inspect
 import sys
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Hashable
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Hashable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -43,7 +43,7 @@ def _code(function: Any) -> types.CodeType:
     return _NO_CODE
 
 
-def _parameters(function: Any) -> tuple[Parameters, list[Any], dict[str, Any]]:
+def _parameters(function: Any) -> tuple[Parameters, Sequence[Any], dict[str, Any]]:
     """What the function's own code checks, which for a wrapper is not what it is a wrapper of; and the defaults.
 
     The code of a function is read faster than its signature, and without a look at annotations.
@@ -54,7 +54,7 @@ def _parameters(function: Any) -> tuple[Parameters, list[Any], dict[str, Any]]:
         count = code.co_argcount + code.co_kwonlyargcount + sum(stars)
         parameters = Parameters(code.co_varnames[:count], code.co_posonlyargcount, code.co_argcount, code.co_kwonlyargcount, *stars, {})
         given = function.__kwdefaults__ or {}
-        return parameters, list(function.__defaults__ or ()), {name: given[name] for name in parameters.names if name in given}
+        return parameters, function.__defaults__ or (), {name: given[name] for name in parameters.names if name in given}
     found = _signature(function).parameters.values()
     only, either, args, keyword, kwargs = [[p for p in found if p.kind == kind] for kind in inspect._ParameterKind]
     names = tuple([p.name for p in (*only, *either, *keyword, *args, *kwargs)])
@@ -207,7 +207,7 @@ def _renamed(const: Any, names: dict[str, str]) -> Any:
 
 
 def _write(
-    once: Once, function: Any, original: Any, defaults: list[Any], keyword_defaults: dict[str, Any], key: str | None, is_async: bool
+    once: Once, function: Any, original: Any, defaults: Sequence[Any], keyword_defaults: dict[str, Any], key: str | None, is_async: bool
 ) -> Any:
     """The twin of the function, which asks the record first."""
     parameters = once.parameters

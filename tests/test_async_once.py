@@ -927,3 +927,28 @@ class TestReferences:
         asyncio.run(thing())
         collect()
         assert refs[0]() is None
+
+    def test_loops_of_callers_are_not_kept(self) -> None:
+        """A loop that has closed is not kept by an object that its tasks have waited for."""
+        place = Place()
+
+        @memoize
+        async def thing() -> object:
+            await place.pass_()
+            return object()
+
+        async def wait() -> weakref.ref[object]:
+            task = asyncio.ensure_future(thing())
+            await waiting(task)
+            place.go()
+            await task
+            return weakref.ref(asyncio.get_running_loop())
+
+        with loop_in_a_thread() as run:
+            making = Call(run, thing())
+            run(place.reached())
+            ref = asyncio.run(wait())
+            making.result()
+            run(asyncio.sleep(0))
+            collect()
+            assert ref() is None

@@ -412,6 +412,32 @@ class TestReset:
             run(thing())
             asyncio.run(main())
 
+    def test_two_at_once(self, ran: list[str]) -> None:
+        """Promises 7 and 10: of two that reset what a coroutine function has made at once both wait for its teardown, which is one."""
+        place = Place()
+
+        async def finalize(value: int) -> None:
+            await place.pass_()
+            ran.append("finalized")
+
+        @memoize(finalizer=finalize)
+        async def thing() -> int:
+            return 1
+
+        async def main() -> None:
+            await thing()
+            first = asyncio.ensure_future(areset(thing))
+            await place.reached()
+            second = asyncio.ensure_future(areset(thing))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not second.done()
+            place.go()
+            await asyncio.gather(first, second)
+
+        asyncio.run(main())
+        assert ran == ["finalized"]
+
     def test_errors(self, ran: list[str]) -> None:
         """Promise 8: all errors come in one ExceptionGroup, each with a note that names its function, and stop nothing."""
 
@@ -1325,6 +1351,17 @@ class TestExit:
         assert noise == ""
         assert sorted(printed.splitlines()) == ["down", "down on its loop: True", "plain down"]
         assert status == {"sys.exit in a coroutine": 3, "Ctrl-C": 130}.get(end, 0)
+
+    def test_what_has_no_teardown_stays(self, tmp_path: Path) -> None:
+        """Promise 12: what a coroutine function has made stays usable to the very end, where it has no finalizer."""
+        source = """
+            @memoize
+            async def thing():
+                return object()
+            value = asyncio.run(thing())
+            atexit.register(lambda: print(asyncio.run(thing()) is value))
+            """
+        assert script(textwrap.dedent(source), tmp_path) == ("True\n", "", 0)
 
     def test_cancellations_make_no_noise(self, tmp_path: Path) -> None:
         """Promise 19: makings that are cancelled or left when the loop ends, and resets from everywhere, leave no noise in debug mode."""

@@ -102,6 +102,8 @@ class TestInjection:
         assert function("a") is function(name="a", port=1) is not function("a", 2)
         with pytest.raises(TypeError):
             function()
+        by_port = memoize(wrapper, key=lambda port: port)
+        assert by_port("a") is by_port("b", 1) is not by_port("a", 2)
 
     def test_a_wrapper_and_all_arguments(self) -> None:
         """Promise 26: a key function that takes `*args` gets all arguments as they stand in the signature that a wrapper declares."""

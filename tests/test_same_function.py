@@ -183,8 +183,10 @@ class TestKindsOfCallables:
         assert not hasattr(class_, "__call__".strip("_"))
         with pytest.raises(TypeError):
             class_()
-        instance = memoize(thing)
+        instance: Any = memoize(thing)
         assert instance(1) == instance(2) == 4
+        for twin, method in ((class_, Thing.__init__), (instance, Thing.__call__)):
+            assert twin.__code__.co_firstlineno == method.__code__.co_firstlineno
         bound = memoize(thing.__call__)
         assert bound(1) == bound(2) == 5
         assert memoize(max)(3, 4) == 4

@@ -602,7 +602,6 @@ class _Watch:
         for sentinel in self.sentinels:
             with suppress(RuntimeError):  # Ctrl-C has left it in the middle
                 await sentinel.aclose()
-        await self.end()
 
     async def end(self) -> None:
         while lives := in_order(self.lives):

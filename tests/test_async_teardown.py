@@ -147,6 +147,7 @@ class TestGenerators:
             try:
                 yield 1
                 yield 2
+                ran.append("resumed")
             finally:
                 await asyncio.sleep(0)
                 ran.append("closed")
@@ -411,6 +412,20 @@ class TestReset:
         with resting_loop() as run:
             run(thing())
             asyncio.run(main())
+
+    def test_areset_in_a_ring(self) -> None:
+        """Promises 4 and 10: `areset` in a body of an object whose making waits for that body's raises DeadlockError."""
+
+        @memoize
+        async def first() -> None:
+            await second()
+
+        @memoize
+        async def second() -> None:
+            await areset(first)
+
+        with pytest.raises(DeadlockError, match=r"second -> .*first -> .*second"):
+            asyncio.run(asyncio.wait_for(first(), LIMIT))
 
     def test_two_at_once(self, ran: list[str]) -> None:
         """Promises 7 and 10: of two that reset what a coroutine function has made at once both wait for its teardown, which is one."""

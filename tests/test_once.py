@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import signal
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from threads import LIMIT, Call, Point, collect
 
-from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 
 def until_it_waits(thread: int) -> None:
@@ -304,7 +305,9 @@ class TestRecursionLimit:
     """Promises 3 and 10: a RecursionError, wherever it comes in the library, leaves a function that works."""
 
     @staticmethod
-    def at_every_depth(call: Callable[[], object], check: Callable[[], object]) -> None:
+    def at_every_depth(call: Callable[[], object]) -> Iterator[None]:
+        """To be checked after each call."""
+
         def deep(frames: int) -> object:
             return deep(frames - 1) if frames else call()
 
@@ -315,7 +318,7 @@ class TestRecursionLimit:
                 deep(frames)
             except (RecursionError, ExceptionGroup):
                 refused += 1
-            check()
+            yield
         assert 0 < refused < 150
 
     def test_calls(self) -> None:
@@ -323,11 +326,9 @@ class TestRecursionLimit:
         def thing() -> Generator[int, None, None]:
             yield 1
 
-        def check() -> None:
+        for _ in self.at_every_depth(thing):
             assert Call(thing).result() == 1
             reset(thing)
-
-        self.at_every_depth(thing, check)
 
     def test_resets(self) -> None:
         torn_down: list[int] = []
@@ -337,15 +338,33 @@ class TestRecursionLimit:
             yield 1
             torn_down.append(1)
 
-        def check() -> None:
+        thing()
+        for _ in self.at_every_depth(lambda: reset(thing)):
             Call(reset, thing).result()
             assert torn_down == [1]
             torn_down.clear()
             thing()
-
-        thing()
-        self.at_every_depth(lambda: reset(thing), check)
         reset(thing)
+
+    def test_awaited_calls(self) -> None:
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+
+        def call() -> None:
+            coroutine = thing()
+            try:
+                coroutine.send(None)
+            finally:
+                coroutine.close()
+
+        async def main() -> None:
+            for _ in self.at_every_depth(call):
+                async with asyncio.timeout(LIMIT):
+                    assert await thing() == 1
+                    await areset(thing)
+
+        asyncio.run(main())
 
 
 class TestDeadlock:

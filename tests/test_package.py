@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata, resources
 
 import memoize_once
@@ -38,3 +40,11 @@ def test_import() -> None:
     code = "import sys, memoize_once; print(sorted({'asyncio', 'pytest', '_pytest', 'inspect'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("['inspect']\n", "", 0)
+
+
+def test_executors() -> None:
+    """What the library notes in threads and executors changes nothing about them."""
+    begun: list[str] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="mine", initializer=begun.append, initargs=("begun",)) as pool:
+        assert pool.submit(lambda: threading.current_thread().name).result() == "mine_0"
+    assert begun == ["begun"]

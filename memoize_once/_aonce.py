@@ -240,7 +240,7 @@ class AsyncLife(Life):
 
     def begin(self, once: AsyncOnce) -> None:
         """To be called on the loop when the life is claimed."""
-        if not self.end.done():
+        with suppress(asyncio.InvalidStateError):  # it has been called before, perhaps by another thread just now
             self.end.set_result(None)
         token = object()
         try:

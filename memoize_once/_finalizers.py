@@ -454,7 +454,7 @@ def _wait_for_the_program() -> None:
                 thread.join()
             for executor in executors:
                 # its module's exit function would end it too, but makes every executor refuse work, also those of teardowns
-                executor.join() if isinstance(executor, threading.Thread) else executor.shutdown(wait=True)
+                executor.join() if isinstance(executor, threading.Thread) else executor.shutdown()
 
 
 def _tear_down() -> None:

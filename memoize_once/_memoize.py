@@ -203,7 +203,7 @@ def _renamed(const: Any, names: dict[str, str]) -> Any:
     """A constant of code: the keywords of a call or of defaults are a tuple, or strings on 3.14 and later."""
     if isinstance(const, tuple):
         return tuple([names.get(name, name) for name in const])
-    return names.get(const, const) if isinstance(const, str) else const
+    return names.get(const, const)
 
 
 def _write(

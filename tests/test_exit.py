@@ -491,6 +491,26 @@ def test_an_objects_pool_serves_its_teardown(tmp_path: Path) -> None:
     assert run(source, tmp_path) == said(["used", "gone"])
 
 
+def test_a_pool_of_processes_that_is_dropped(tmp_path: Path) -> None:
+    """Promise 12: work in a pool of processes that nothing refers to keeps its objects to the end, too."""
+    source = """
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        from time import sleep
+
+        @memoize
+        def thing():
+            yield "thing"
+            say("gone")
+
+        if __name__ == "__main__":
+            thing()
+            working = ProcessPoolExecutor(1, get_context("spawn")).submit(sleep, 1)
+            working.add_done_callback(lambda _: say("done"))
+        """
+    assert run(source, tmp_path) == said(["done", "gone"])
+
+
 def test_ctrl_c_while_the_exit_waits(tmp_path: Path) -> None:
     """Promise 12: Ctrl-C while the exit waits for the program's threads ends that wait; the teardown still runs."""
     source = """

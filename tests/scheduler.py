@@ -383,6 +383,7 @@ def every_schedule(race: Callable[[], Race], preemptions: float = math.inf, inst
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_once, "threading", SimpleNamespace(**vars(threading) | {"Lock": _lock}))
         patch.setattr(_aonce, "time", SimpleNamespace(**vars(time) | {"sleep": _sleep}))
+        patch.setattr(asyncio, "new_event_loop", Loop)  # those on which the library finalizes what has no loop any more
         try:
             return sum(1 for _ in _schedules(race, actors, preemptions, instructions))
         finally:

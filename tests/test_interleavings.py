@@ -174,6 +174,28 @@ def arace(*actors: str, failures: int = 0) -> Race:
     return Race([partial(subject.act, names) for names in actors], check)
 
 
+def left_by_a_loop(actors: int) -> Race:
+    """Each actor resets what a coroutine function has made on a loop that has closed."""
+    ledger = Ledger()
+
+    @memoize(finalizer=ledger.ends)
+    async def function() -> Thing:
+        return ledger.made(ledger.begin(function))
+
+    asyncio.run(function())
+
+    def act() -> None:
+        step()
+        with ledger.resetting("thing"):
+            reset(function)
+
+    def check(errors: list[BaseException | None]) -> None:
+        assert not any(errors), errors
+        ledger.check()
+
+    return Race([act] * actors, check)
+
+
 RACES = {
     "call, call": partial(race, "call", "call"),
     "call, reset": partial(race, "call", "reset"),
@@ -209,6 +231,7 @@ ARACES = {
     "call, call that fails": partial(arace, "acall", "acall", failures=1),
     "call, call, reset": partial(arace, "acall", "acall", "reset"),
     "call, call, reset of everything": partial(arace, "acall", "acall", "reset_all"),
+    "reset, reset of what a closed loop has left": partial(left_by_a_loop, 2),
 }
 
 

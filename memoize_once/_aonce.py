@@ -239,7 +239,10 @@ class AsyncLife(Life):
     # Teardown
 
     def begin(self, once: AsyncOnce) -> None:
-        """To be called on the loop when the life is claimed."""
+        """To be called on the loop when the life is claimed, or is not to be made any more."""
+        if self.state == MAKING:  # it may be made all the same
+            self._cancel()
+            return
         with suppress(asyncio.InvalidStateError):  # it has been called before, perhaps by another thread just now
             self.end.set_result(None)
         token = object()
@@ -314,33 +317,24 @@ class AsyncLife(Life):
 
     async def finish(self, once: AsyncOnce) -> None:
         while (state := self.state) != GONE:
-            if state == MAKING:  # at exit
-                self._cancel()
-            else:
-                self.begin(once)
+            self.begin(once)
             await _changed(self, state)
 
     def drive(self, once: AsyncOnce, asker: threading.Thread) -> None:
         """Has the life torn down from outside of its loop, and returns when it is gone."""
-        asked = False
         while (state := self.state) != GONE:
-            rests = self.rests(asker)
             if self.loop is None or self.loop.is_closed():
                 if self.generator is None:
                     _run(asyncio.Runner(loop_factory=asyncio.new_event_loop), self.finish(once))
                 elif self.state != GONE:  # pragma: no branch  looked at after the loop, which is closed last
                     self.lost(once, "was closed before its teardown was done")
-            elif rests:
-                _run(self.loop, self.finish(once))
             else:
-                if _finalizers.exiting and self.thread.daemon and not _patience():
+                with suppress(RuntimeError):  # it closes right now
+                    self.loop.call_soon_threadsafe(self.begin, once)
+                answers = self.go_on(state, asker, running(), lambda: self.finish(once))
+                if not answers and _finalizers.exiting and self.thread.daemon and not _patience():
                     self.lost(once, "runs in a daemon thread and does not answer")
                     return
-                if not asked:
-                    asked = True
-                    with suppress(RuntimeError):  # it closes right now
-                        self.loop.call_soon_threadsafe(self.begin, once)
-                wait(self, state, running(), patience=1)  # the loop may close or stop before it hears
 
     def lost(self, once: Any, why: str) -> None:
         """Forgets what can be torn down no more, which is an error of its teardown."""
@@ -350,16 +344,18 @@ class AsyncLife(Life):
         if self.report:
             self.tell()
 
-    def rests(self, asker: threading.Thread) -> bool:
-        """Whether nobody runs the loop. Another thread's may just be between two phases of `asyncio.run`."""
-        state = self.state
-        for _ in range(20):
-            if self.state != state:
-                return False
-            if self.runs() or self.loop is None or self.loop.is_closed() or self.thread is asker or not self.thread.is_alive():
-                break
-            time.sleep(0.05)
-        return not self.runs()
+    def go_on(self, state: str, asker: threading.Thread, own: list[Life], work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Has the loop go on from the state, and says whether it has. Another thread's is left to it for a second, since it may be between
+        two phases of `asyncio.run`; where nobody runs the loop then, it is run here, for this work."""
+        if (self.thread is asker or not self.thread.is_alive()) and self._borrow(work):
+            return True
+        wait(self, state, own, patience=1)
+        return self.state != state or self._borrow(work)
+
+    def _borrow(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        turn = _Turn(_watch(self.loop), borrowed=True)
+        with turn, turn:
+            return turn.granted() and _run(self.loop, work(), turn)
 
     async def adrive(self, once: AsyncOnce) -> None:
         """The same from a task."""
@@ -411,30 +407,27 @@ async def _ended(coroutine: Coroutine[Any, Any, None]) -> None:
         await asyncio.sleep(0)
 
 
-def _run(runner: Any, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Runs it on a loop that rests, or on a new one, also where another loop runs in this thread. Says whether it has: another thread may
-    just have closed the loop, or be running it."""
+def _run(runner: Any, coroutine: Coroutine[Any, Any, None], turn: _Turn | None = None) -> bool:
+    """Runs it on a loop that rests and whose turn is ours, or on a new one, also where another loop runs in this thread. Says whether it
+    has: the loop may be closed, or run by a thread that had no turn to take when it began."""
     ran: list[bool] = []
 
     def run() -> None:
-        if isinstance(runner, asyncio.Runner):
+        if turn is None:
             with runner:
                 runner.run(coroutine)
             return
-        borrowers, todo = _watch(runner).borrowers, coroutine
-        try:
-            borrowers.add(threading.current_thread())
-            while not ran:
-                try:
-                    runner.run_until_complete(todo)
-                    ran.append(True)
-                except RuntimeError:
-                    if inspect.getcoroutinestate(todo) == inspect.CORO_CREATED:
-                        todo.close()
-                        return
-                    todo = _ended(coroutine)  # a `loop.stop()` was left over
-        finally:
-            borrowers.discard(threading.current_thread())
+        turn.thread = threading.current_thread()
+        todo = coroutine
+        while not ran:
+            try:
+                runner.run_until_complete(todo)
+                ran.append(True)
+            except RuntimeError:
+                if inspect.getcoroutinestate(todo) == inspect.CORO_CREATED:
+                    todo.close()
+                    return
+                todo = _ended(coroutine)  # a `loop.stop()` was left over
 
     try:
         if asyncio._get_running_loop() is None:
@@ -472,8 +465,7 @@ class AsyncOnce(Once):
                 life.errors.clear()
 
     def made(self, life: Any, own: list[Life]) -> None:
-        if not life.rests(threading.current_thread()) or not _run(life.loop, _changed(life, MAKING)):
-            wait(life, MAKING, own, patience=1)  # and looks again: the loop may stop meanwhile
+        life.go_on(MAKING, threading.current_thread(), own, lambda: _changed(life, MAKING))
 
 
 class AsyncKeyed(Keyed, AsyncOnce):
@@ -538,12 +530,46 @@ class _Making:
 # Loops ----------------------------------------------------------------------------------------------------------------------------
 
 
+class _Turn:
+    """Entered, the right to run or to close a loop, if it is `granted`: who borrows the loop of another thread gets it where nobody else
+    has it. A thread that runs or closes a loop of its own waits for who has borrowed it, and for nobody else: what two threads of the
+    program do with one loop is refused by the loop.
+
+    It is entered twice, so that Ctrl-C on the way into one `__exit__` still meets the other.
+    """
+
+    __slots__ = ("borrowed", "thread", "turns")
+
+    def __init__(self, watch: _Watch, borrowed: bool = False) -> None:
+        self.turns = watch.turns
+        self.borrowed = borrowed
+        self.thread = threading.current_thread()
+
+    def granted(self) -> bool:
+        return self.turns.setdefault(None, self) is self
+
+    def __enter__(self) -> None:
+        try:
+            while not self.granted() and not self.borrowed:
+                other = self.turns.get(None)
+                if other is not None and (not other.borrowed or other.thread is self.thread):
+                    return
+                time.sleep(0.001)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if self.turns.get(None) is self:
+            self.turns.clear()
+
+
 class _Watch:
     """What lives on a loop, and ends with it."""
 
     def __init__(self, loop: Any) -> None:
         self.lives: dict[AsyncLife, None] = {}
-        self.borrowers: set[threading.Thread] = set()  # who run the loop for us
+        self.turns: dict[None, _Turn] = {}  # who runs or closes the loop
         self.sentinels: list[AsyncGenerator[None, None]] = []
         if not getattr(loop, "_asyncgens_shutdown_called", False):
             # the loop closes it when its own tasks have finished: in `shutdown_asyncgens()`
@@ -552,45 +578,42 @@ class _Watch:
                 self.sentinels[0].__anext__().send(None)
         close = loop.close
 
-        def finish() -> None:
+        def finish(turn: _Turn) -> None:
             if loop.is_closed() or loop.is_running():  # which `close` refuses
                 return
-            ran = _run(loop, self._close())
+            ran = _run(loop, self._close(), turn)
             while self.lives and ran:
-                ran = _run(loop, self.end())
+                ran = _run(loop, self.end(), turn)
 
         def close_later() -> None:
-            self.returned()
             # a loop that is closed without that, or has begun with a teardown in its last turn
-            try:
+            turn = _Turn(self)
+            with turn, turn:
                 try:
-                    finish()
-                except BaseException:  # Ctrl-C in between: the rest is still due
-                    finish()
-                    raise
-            finally:
-                close()
-                for life in list(self.lives):  # Ctrl-C again
-                    life.lost(life.once(), "was closed before its teardown was done")
-                    life.tell()
+                    try:
+                        finish(turn)
+                    except BaseException:  # Ctrl-C in between: the rest is still due
+                        finish(turn)
+                        raise
+                finally:
+                    close()
+                    for life in list(self.lives):  # Ctrl-C again
+                        life.lost(life.once(), "was closed before its teardown was done")
+                        life.tell()
 
         loop.close = close_later
         for name in ("run_until_complete", "run_forever"):
-            setattr(loop, name, self._when_returned(loop, name))
+            setattr(loop, name, self._in_turn(loop, name))
         loop._memoize_once = self
 
-    def returned(self) -> None:
-        """Returns when no other thread runs the loop for us; its own may have been between two phases of `asyncio.run`."""
-        while self.borrowers and threading.current_thread() not in self.borrowers:
-            time.sleep(0.001)
-
-    def _when_returned(self, loop: Any, name: str) -> Callable[..., Any]:
-        def when_returned(*args: Any, **kwargs: Any) -> Any:
+    def _in_turn(self, loop: Any, name: str) -> Callable[..., Any]:
+        def in_turn(*args: Any, **kwargs: Any) -> Any:
             __tracebackhide__ = True
-            self.returned()
-            return getattr(type(loop), name)(loop, *args, **kwargs)  # as it is now, since others patch the class
+            turn = _Turn(self)
+            with turn, turn:
+                return getattr(type(loop), name)(loop, *args, **kwargs)  # as it is now, since others patch the class
 
-        return when_returned
+        return in_turn
 
     async def _until_the_end(self) -> AsyncGenerator[None, None]:
         try:
@@ -609,11 +632,9 @@ class _Watch:
                 assert isinstance(life, AsyncLife)
                 while life in self.lives:
                     state = life.state
-                    if state == MAKING:
-                        life._cancel()  # it may be made all the same
-                    else:
+                    if state != MAKING:
                         life.report |= life.claimed(object())
-                        life.begin(cast(AsyncOnce, life.once()))
+                    life.begin(cast(AsyncOnce, life.once()))
                     await _changed(life, state)
 
 
@@ -694,7 +715,7 @@ def _after_fork_in_child() -> None:
     _tasks.clear()
     for watch in _watches:
         watch.lives.clear()
-        watch.borrowers.clear()
+        watch.turns.clear()
     _watches.clear()
     for life in living():  # what the child inherits; what it registers on it runs on a loop of its own
         if isinstance(life, AsyncLife):

@@ -746,8 +746,7 @@ class TestUnluckyMoments:
         with resting_loop() as run:
             run(thing())
             resetting = Call(reset, thing)
-            while not threads and not resetting.stands_in("rests"):
-                pass
+            resetting.until_it_waits()
             run(work())
             resetting.result()
         assert threads == [threading.current_thread()]
@@ -809,7 +808,7 @@ class TestUnluckyMoments:
         resetting = Call(reset, thing)
         ending.reached()
         made.go()
-        while owner.is_alive() and not owner.stands_in("returned"):
+        while owner.is_alive() and not owner.stands_in("__enter__"):
             pass
         ending.go()
         first, second = owner.result()
@@ -837,6 +836,25 @@ class TestUnluckyMoments:
             assert ran == ["thing"]
             loop.call_soon_threadsafe(loop.stop)
             owners[0].result()
+
+    def test_a_loop_that_is_being_closed(self, ran: list[str]) -> None:
+        """Promise 19: a `reset` in another thread does not run a loop that is being closed, but waits for the end of that."""
+
+        class Closing(asyncio.SelectorEventLoop):
+            def close(self) -> None:
+                resets.append(Call(reset, thing).until_it_waits())
+                super().close()
+
+        @memoize(finalizer=lambda value: ran.append(value))
+        async def thing() -> str:
+            return "thing"
+
+        resets: list[Call] = []
+        loop = Closing()
+        Call(loop.run_until_complete, thing()).result()
+        loop.close()
+        resets[0].result()
+        assert ran == ["thing"]
 
     def test_a_scope_is_cancelled_when_a_reset_has_come(self, ran: list[str]) -> None:
         """Promises 7 and 18: a scope that is cancelled while another thread's `reset` waits for the loop ends the object once."""

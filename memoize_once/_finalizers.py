@@ -491,9 +491,23 @@ def _exit() -> None:
             _report(error)
 
 
+def _ahead(register: Callable[..., None]) -> Callable[..., None]:
+    """Keeps our hook ahead of those that make executors refuse work, since the last one registered runs first: the modules of process
+    pools, concurrent.futures.process and loky, register theirs, under this name, when a program comes to use them."""
+
+    @functools.wraps(register)
+    def registering(hook: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        register(hook, *args, **kwargs)
+        if getattr(hook, "__name__", None) == "_python_exit":
+            register(_exit)
+
+    return registering
+
+
 # The first line. Before the interpreter joins non-daemon threads, which hangs where one belongs to an object; while executors still
 # take work; in multiprocessing's children, which skip atexit (3.11, 3.12) or empty it (3.13 on). All of 3.11 to 3.15 and PyPy have it.
 with suppress(AttributeError, RuntimeError):  # an interpreter without it, or an import during the shutdown
+    threading._register_atexit = _ahead(threading._register_atexit)  # type: ignore[attr-defined]
     threading._register_atexit(_exit)  # type: ignore[attr-defined]
 # The second line, for what is made later still. Registered now, since what is registered while atexit runs never runs.
 atexit.register(_exit)

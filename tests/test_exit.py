@@ -213,18 +213,23 @@ class Work(NamedTuple):
     said: Sequence[str] = ()
 
 
-# The hook says that the script has ended: registered after the library's it runs before it. Then the work gives a teardown that
-# would come too early every chance to come.
+# The program's last step is a hook that says that the script has ended: registered after the library's it runs before it. Then the work
+# gives a teardown that would come too early every chance to come.
 LATE = """
 import threading
 ended, early = threading.Event(), threading.Event()
-threading._register_atexit(ended.set)
 
 def late():
     ended.wait()
     early.wait(0.1)
     say(f"used {thing()}")
 
+"""
+PROGRAM = """
+def program():
+    begin()
+    still()
+    threading._register_atexit(ended.set)
 """
 
 WORKS = {
@@ -357,9 +362,7 @@ def test_matrix(way: str, thing: str, work: str, tmp_path: Path) -> None:
         torn_down, errors = [], [refused] * of.threads + ["in the teardown of MODULE.thing"]
     lines = [*of.made, *still.said, *torn_down]
 
-    source = "\n".join(
-        [*map(textwrap.dedent, (LATE, of.source, still.source)), "def program():\n    begin()\n    still()\n", textwrap.dedent(end.source)]
-    )
+    source = "\n".join(map(textwrap.dedent, (LATE, of.source, still.source, PROGRAM, end.source)))
     ended = run(source, tmp_path, end.arguments, end.name)
 
     expected = [line.replace("MODULE", end.module) for line in [*end.errors, *list(errors) * end.processes]]
@@ -489,6 +492,28 @@ def test_an_objects_pool_serves_its_teardown(tmp_path: Path) -> None:
         client().submit(say, "used").result()
         """
     assert run(source, tmp_path) == said(["used", "gone"])
+
+
+@pytest.mark.parametrize("first", ["memoize_once", "concurrent.futures.process", "joblib"])
+@pytest.mark.parametrize("kind", ["concurrent.futures", "joblib.externals.loky"])
+def test_an_objects_processes_serve_its_teardown(first: str, kind: str, tmp_path: Path) -> None:
+    """Promise 13: a teardown may use a pool of processes, also one of a module that is imported after the library."""
+    if "joblib" in first + kind:
+        pytest.importorskip("joblib")
+    source = """
+        @memoize
+        def client():
+            with executor(1) as pool:
+                pool.submit(int).result()
+                yield pool
+                say(f"gone {pool.submit(int).result()}")
+
+        if __name__ == "__main__":
+            from KIND import ProcessPoolExecutor as executor
+            client()
+        """
+    ended = run(source.replace("KIND", kind), tmp_path, ("-c", f"import {first}\nexec(open('script.py').read())"))
+    assert ended == said(["gone 0"])
 
 
 def test_a_pool_of_processes_that_is_dropped(tmp_path: Path) -> None:

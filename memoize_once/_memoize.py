@@ -244,7 +244,7 @@ def _write(
     if _is_generator(inspect.unwrap(function, stop=_is_generator)):
         # frameworks unwrap to ask whether a function is a generator, and this one no longer is
         del twin.__wrapped__
-        if hasattr(function, "__wrapped__") or not isinstance(function, types.FunctionType):
+        if hasattr(function, "__wrapped__"):
             twin.__signature__ = inspect.signature(function, **_ANNOTATIONS)
     twin.cache_clear = once.cache_clear
     return twin

@@ -15,6 +15,8 @@ from threads import collect
 from memoize_once import _memoize, finalizers, reset
 
 SOURCE = """
+import functools
+from decorator import decoratorx
 from memoize_once import finalizers, memoize
 
 events = []
@@ -53,6 +55,36 @@ def closing(value):
 
 closure = closing(1)
 in_a_function = local()
+
+def closes_over(function):
+    @functools.wraps(function)
+    def wrapper():
+        return function()
+    return wrapper
+
+@memoize
+@closes_over
+def decorated():
+    yield object()
+
+@decoratorx
+def passed_on(function):
+    return function()
+
+class Owner:
+    @staticmethod
+    @memoize
+    @passed_on
+    def method():
+        __class__
+        yield object()
+
+method = Owner.method
+
+@memoize
+@functools.wraps(object)
+def like_a_class():
+    return object()
 """
 
 
@@ -127,9 +159,9 @@ def test_the_newest_options(path: Path) -> None:
     assert old.events == ["key", "made", "torn down"]
 
 
-@pytest.mark.parametrize("name", ["settings", "closure", "in_a_function"])
+@pytest.mark.parametrize("name", ["settings", "closure", "in_a_function", "decorated", "method", "like_a_class"])
 def test_what_is_made_anew(path: Path, name: str) -> None:
-    """Promise 25: an object without teardown, a closure and a local function are made anew."""
+    """Promise 25: an object without teardown, closures and what wraps one or is one as a wrapper, and a local function are made anew."""
     value = getattr(import_anew(), name)()
     assert getattr(import_anew(), name)() is not value
 

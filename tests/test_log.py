@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import re
@@ -45,6 +46,25 @@ def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
     says(made, "made test_log.thing", since)
     says(torn_down, "tore down test_log.thing", since)
     assert {(record.name, record.levelname) for record in caplog.records} == {("memoize_once", "DEBUG")}
+
+
+def test_names(caplog: pytest.LogCaptureFixture) -> None:
+    """Promise 28: what is no function has its class's name, a partial that of its function, and a wrapper may have its own."""
+
+    class Callable:
+        def __call__(self) -> int:
+            return 1
+
+    @functools.wraps(thing, assigned=())
+    def wrapper() -> int:
+        return 1
+
+    wrapper.__module__ = "elsewhere"
+    with caplog.at_level(logging.DEBUG, "memoize_once"):
+        for function in (functools.partial(wrapper), wrapper, Callable()):
+            memoize(function)()
+    names = ["test_log.thing", "elsewhere.test_names.<locals>.wrapper", "test_log.test_names.<locals>.Callable"]
+    assert [message.split()[1] for message in caplog.messages] == names
 
 
 def test_what_it_says_of_async_functions(caplog: pytest.LogCaptureFixture) -> None:

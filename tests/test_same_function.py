@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import datetime
 import doctest
@@ -92,9 +93,14 @@ class TestIntrospection:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return generating(*args, **kwargs)
 
-        twin = memoize(wrapper)
-        assert not hasattr(twin, "__wrapped__")
-        assert inspect.signature(twin) == inspect.signature(generating)
+        @functools.wraps(every_kind)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            yield every_kind(*args, **kwargs)
+
+        for function in (wrapper, generator):
+            twin = memoize(function)
+            assert not hasattr(twin, "__wrapped__")
+            assert inspect.signature(twin) == inspect.signature(function)
 
     def test_arguments_arrive(self) -> None:
         """Promise 20: no parameter name is reserved, and each kind of argument reaches the body."""
@@ -234,15 +240,46 @@ class TestKindsOfCallables:
         assert thing() is thing()
         assert memoize(lambda: lazy)() is lazy
 
-    def test_annotations_of_a_bound_method(self) -> None:
+    def test_a_partial_coroutine_function(self) -> None:
+        """Promise 21: partials of whatever gives a coroutine are coroutine functions, callable instances included."""
+
+        class Connect:
+            async def __call__(self, port: int) -> list[int]:
+                return [port]
+
+        connect = memoize(functools.partial(Connect(), 80))
+        assert inspect.iscoroutinefunction(connect)
+        assert asyncio.run(connect()) == [80]
+
+    def test_a_signature_of_its_own(self) -> None:
+        """Promise 20: where a function declares another signature, its annotations are still its own."""
+
+        def function(*args: int) -> None: ...
+
+        function.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+        twin = memoize(function)
+        assert inspect.signature(twin) == inspect.Signature()
+        assert twin.__annotations__ == function.__annotations__
+
+    def test_annotations_that_were_replaced(self) -> None:
+        """Promise 20: annotations that somebody has set are the function's."""
+
+        def function(a: Any) -> None: ...
+
+        function.__annotations__ = {"a": int}
+        assert memoize(function).__annotations__ == {"a": int}
+
+    def test_annotations_of_bound_methods_and_partials(self) -> None:
         """Promise 20: annotations are the original's, that of the result too; a partial is of its function's module."""
 
         class Owner:
-            def method(self, a: int = 1) -> str:
+            def method(self, a: int = 1, b=2) -> str:  # type: ignore[no-untyped-def]
                 return ""
 
         assert typing.get_type_hints(memoize(Owner().method)) == {"a": int, "return": str}
-        assert memoize(functools.partial(Owner().method, 2)).__module__ == __name__
+        partial = memoize(functools.partial(Owner().method, 2))
+        assert partial.__module__ == __name__
+        assert partial.__annotations__ == {"return": "str"}
 
     @pytest.mark.parametrize("kind", [staticmethod, classmethod, property], ids=lambda kind: kind.__name__)
     def test_above_a_descriptor(self, kind: Any) -> None:

@@ -331,8 +331,8 @@ class AsyncLife(Life):
             else:
                 with suppress(RuntimeError):  # it closes right now
                     self.loop.call_soon_threadsafe(self.begin, once)
-                answers = self.go_on(state, asker, running(), lambda: self.finish(once))
-                if not answers and _finalizers.exiting and self.thread.daemon and not _patience():
+                self.go_on(state, asker, running(), lambda: self.finish(once))
+                if self.state == state and _finalizers.exiting and self.thread.daemon and not _patience():
                     self.lost(once, "runs in a daemon thread and does not answer")
                     return
 
@@ -344,13 +344,14 @@ class AsyncLife(Life):
         if self.report:
             self.tell()
 
-    def go_on(self, state: str, asker: threading.Thread, own: list[Life], work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Has the loop go on from the state, and says whether it has. Another thread's is left to it for a second, since it may be between
-        two phases of `asyncio.run`; where nobody runs the loop then, it is run here, for this work."""
+    def go_on(self, state: str, asker: threading.Thread, own: list[Life], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Has the loop go on from the state. Another thread's is left to it for a second, since it may be between two phases of
+        `asyncio.run`; where nobody runs the loop then, it is run here, for this work."""
         if (self.thread is asker or not self.thread.is_alive()) and self._borrow(work):
-            return True
+            return
         wait(self, state, own, patience=1)
-        return self.state != state or self._borrow(work)
+        if self.state == state:
+            self._borrow(work)
 
     def _borrow(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         turn = _Turn(_watch(self.loop), borrowed=True)
@@ -451,7 +452,7 @@ class AsyncOnce(Once):
         return _Making(self, dict(arguments), key)
 
     def end(self, life: Any, errors: list[BaseException], and_wait: bool) -> None:
-        headroom()
+        headroom(50)  # asyncio's frames, too
         claimed = life.claimed(object())
         if claimed or and_wait or life.stranded():
             try:

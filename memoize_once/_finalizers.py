@@ -95,6 +95,8 @@ def living() -> list[Life]:
 class Life:
     """One object, from the call that makes it to its last finalizer."""
 
+    depth: int  # how many lives of the thread stand around the loop of a task
+
     __slots__ = (
         "__weakref__",
         "claims",
@@ -125,7 +127,6 @@ class Life:
         self.waiters: list[Callable[[], object]] = []
         self.waits: list[Any] = []
         self.ref = weakref.ref(self, alive.discard)  # written in C, since Ctrl-C would be lost in a callback in Python
-        self.depth = 0  # how many lives of the thread stand around the loop of a task
 
     @property
     def name(self) -> str:
@@ -427,11 +428,9 @@ def _main_thread_ended() -> Iterator[None]:
         yield
     else:
         main._tstate_lock.release()  # type: ignore[attr-defined]
-        main._stop()  # type: ignore[attr-defined]
         try:
             yield
-        finally:  # as it was
-            main._is_stopped = False  # type: ignore[attr-defined]
+        finally:  # the shutdown expects it
             main._set_tstate_lock()  # type: ignore[attr-defined]
 
 

@@ -550,6 +550,34 @@ class TestReset:
         asyncio.run(main())
         assert reported == []
 
+    def test_inside_another(self, ran: list[str]) -> None:
+        """Promise 10: `areset(f)` in the body of another function waits for a teardown of f that has begun elsewhere."""
+        place = Place()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            await place.pass_()
+            ran.append("thing")
+
+        @memoize
+        async def another() -> list[str]:
+            await areset(thing)
+            return list(ran)
+
+        async def main() -> None:
+            await thing()
+            ending = asyncio.ensure_future(areset(thing))
+            await place.reached()
+            making = asyncio.ensure_future(another())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            place.go()
+            assert await making == ["thing"]
+            await ending
+
+        asyncio.run(main())
+
     @pytest.mark.parametrize("where", ["making", "teardown"])
     def test_inside(self, where: str, ran: list[str]) -> None:
         """Promise 10: inside f's making or teardown `areset(f)` raises DeadlockError, tears nothing down; `areset()` leaves f out."""
@@ -1781,6 +1809,24 @@ def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
     printed, noise, status = script(textwrap.dedent(source), tmp_path)
     assert noise.splitlines()[-1] == "RuntimeError: the event loop of __main__.thing runs in a daemon thread and does not answer"
     assert (printed, status) == ("", 0)
+
+
+def test_a_daemon_thread_that_waits_for_such_a_loop(tmp_path: Path) -> None:
+    """Promise 12: exit leaves alone what a daemon thread is about to tear down."""
+    source = """
+        @memoize
+        async def thing():
+            yield 1
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        asyncio.run_coroutine_threadsafe(thing(), loop).result()
+        loop.call_soon_threadsafe(threading.Event().wait)
+        resetter = threading.Thread(target=reset, args=(thing,), daemon=True)
+        resetter.start()
+        while sys._current_frames()[resetter.ident].f_code.co_name != "wait":
+            pass
+        """
+    assert script(textwrap.dedent(source), tmp_path) == ("", "", 0)
 
 
 @pytest.mark.parametrize("turns", range(1, 10))

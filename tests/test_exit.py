@@ -155,8 +155,12 @@ THINGS = {
             yield "thing"
             other()
 
+        @memoize
+        def without_teardown():
+            return "settings"
+
         def begin():
-            thing()
+            thing(), without_teardown()
             say("made")
         """,
         ["made"],
@@ -492,6 +496,49 @@ def test_an_objects_pool_serves_its_teardown(tmp_path: Path) -> None:
         client().submit(say, "used").result()
         """
     assert run(source, tmp_path) == said(["used", "gone"])
+
+
+@pytest.mark.skipif(bool(refused_at_shutdown("threading.Thread(target=int).start()")), reason="refuses threads")
+def test_a_thread_that_begins_while_atexit_runs(tmp_path: Path) -> None:
+    """Promises 12 and 13: a thread that another atexit hook starts keeps the object that it makes to its end, too."""
+    source = """
+        import atexit
+
+        @memoize
+        def thing():
+            say("made")
+            yield "thing"
+            say("gone")
+
+        def late():
+            thing()
+            threading.Event().wait(0.1)
+            say(f"used {thing()}")
+
+        thing()
+        atexit.register(lambda: threading.Thread(target=late).start())
+        """
+    assert run(source, tmp_path) == said(["made", "gone", "made", "used thing", "gone"])
+
+
+def test_an_import_during_the_shutdown(tmp_path: Path) -> None:
+    """Promise 13: where the library is first imported when the interpreter shuts down already, `atexit` tears down."""
+    source = """
+import concurrent.futures.thread, threading
+
+def late():
+    from memoize_once import memoize
+
+    @memoize
+    def thing():
+        yield "thing"
+        print("gone")
+
+    thing()
+
+threading._register_atexit(late)
+"""
+    assert run("", tmp_path, ("-c", source)) == Ended([], "gone\n", [], 0)
 
 
 @pytest.mark.parametrize("first", ["memoize_once", "concurrent.futures.process", "joblib"])

@@ -95,6 +95,22 @@ def test_the_child_starts_with_nothing(kind: str, verb: str, makes: bool, tmp_pa
     assert run(dedent(KINDS[kind]) + dedent(source), tmp_path) == said(child, ["parent True 1", "gone"])
 
 
+def test_what_the_end_of_the_childs_interpreter_frees(tmp_path: Path) -> None:
+    """Promise 14: a generator that waits at its `yield` is not even closed when the child's interpreter clears its modules."""
+    source = """
+        @memoize
+        def thing(write=os.write, pid=os.getpid, parent=os.getpid()):  # the globals may be gone by then
+            try:
+                yield "thing"
+            finally:
+                write(1, b"in the parent" if pid() == parent else b"in the child, ")
+
+        thing()
+        fork(lambda: None, sys.exit)
+        """
+    assert run(source, tmp_path).stdout == "in the parent"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])
 def test_inherit(kind: str, leave: str, tmp_path: Path) -> None:

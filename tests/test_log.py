@@ -8,12 +8,13 @@ import itertools
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 
 import pytest
 from threads import Call, Point
 
 from memoize_once import areset, memoize, reset
+from memoize_once._finalizers import living
 
 
 @memoize
@@ -51,7 +52,7 @@ def test_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
 def test_names(caplog: pytest.LogCaptureFixture) -> None:
     """Promise 28: what is no function has its class's name, a partial that of its function, and a wrapper may have its own."""
 
-    class Callable:
+    class Instance:
         def __call__(self) -> int:
             return 1
 
@@ -61,9 +62,9 @@ def test_names(caplog: pytest.LogCaptureFixture) -> None:
 
     wrapper.__module__ = "elsewhere"
     with caplog.at_level(logging.DEBUG, "memoize_once"):
-        for function in (functools.partial(wrapper), wrapper, Callable()):
+        for function in (functools.partial(wrapper), wrapper, Instance()):
             memoize(function)()
-    names = ["test_log.thing", "elsewhere.test_names.<locals>.wrapper", "test_log.test_names.<locals>.Callable"]
+    names = ["test_log.thing", "elsewhere.test_names.<locals>.wrapper", "test_log.test_names.<locals>.Instance"]
     assert [message.split()[1] for message in caplog.messages] == names
 
 
@@ -91,7 +92,8 @@ def test_what_it_says_of_async_functions(caplog: pytest.LogCaptureFixture) -> No
         says(message, f"{verb} test_log.test_what_it_says_of_async_functions.<locals>.{function}", since)
 
 
-def test_what_was_not_made(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("how", [reset, lambda function: asyncio.run(areset(function))], ids=["reset", "areset"])
+def test_what_was_not_made(how: Callable[..., object], caplog: pytest.LogCaptureFixture) -> None:
     """Promise 28: it says nothing of an object that was not made, and hence not torn down by a reset that waited for it."""
     point = Point()
 
@@ -103,7 +105,9 @@ def test_what_was_not_made(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "memoize_once"):
         maker = Call(fails)
         point.reached()
-        resetter = Call(reset, fails).until_it_waits()
+        resetter = Call(how, fails)
+        while not living()[0].waits and not living()[0].waiters:
+            pass
         point.go()
         assert isinstance(maker.error(), ValueError)
         resetter.result()

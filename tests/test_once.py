@@ -346,6 +346,23 @@ class TestRecursionLimit:
             thing()
         reset(thing)
 
+    def test_resets_of_what_a_loop_keeps(self) -> None:
+        torn_down: list[int] = []
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            torn_down.append(1)
+
+        with asyncio.Runner() as runner:
+            runner.run(thing())
+            for _ in self.at_every_depth(lambda: reset(thing)):
+                reset(thing)
+                assert torn_down == [1]
+                torn_down.clear()
+                runner.run(thing())
+            reset(thing)
+
     def test_awaited_calls(self) -> None:
         @memoize
         async def thing() -> AsyncGenerator[int, None]:

@@ -741,6 +741,9 @@ class TestRegistry:
 
         @memoize
         def generator() -> Generator[int, None, None]:
+            finalizers.register(generator, int)
+            assert (len(finalizers), list(finalizers)) == (1, [])  # there is no object yet
+            finalizers.unregister(generator, int)
             yield 1
 
         @memoize(finalizer=print, key=lambda key: key)

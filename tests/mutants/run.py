@@ -39,6 +39,7 @@ RESULTS = ROOT / ".coverage-mutants"
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 SECONDS = 5.0
 SURVIVED = "SURVIVED"
+FAILED = "FAILED", "ERROR"
 UNSEEN = ("tests/test_interleavings.py", "tests/test_signals.py")  # they trace the library themselves, so coverage does not
 
 # Which test executes what ---------------------------------------------------------------------------------------------------------
@@ -66,12 +67,13 @@ class Recorder:
 class Patience:
     """Ends a test that takes much longer than it did."""
 
-    def __init__(self, durations: dict[str, float]) -> None:
+    def __init__(self, durations: dict[str, float], patience: int) -> None:
         self.durations = durations
+        self.patience = patience
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            item.add_marker(pytest.mark.timeout(3 + 5 * self.durations[item.nodeid]), append=False)
+            item.add_marker(pytest.mark.timeout(self.patience * (3 + 5 * self.durations[item.nodeid])), append=False)
 
 
 def durations() -> dict[str, float]:
@@ -243,8 +245,17 @@ def judged_by(mutant: Mutant, again: bool, times: dict[str, float], tests_of: di
     return chosen
 
 
-def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
-    """The test that fails, or that none does. In a fork, since the packages that tests import are imported once then."""
+def judge(tests: list[str], times: dict[str, float], seconds: float) -> str:
+    """The test that fails, or that none does. What hangs may only be slow, on a busy machine: that is believed the second time."""
+    for patience in (1, 4):
+        verdict = judged_once(tests, times, patience, patience * (30 + 3 * seconds))
+        if verdict == SURVIVED or verdict.startswith(FAILED):
+            break
+    return verdict
+
+
+def judged_once(tests: list[str], times: dict[str, float], patience: int, limit: float) -> str:
+    """In a fork, since the packages that tests import are imported once then."""
     output = ROOT / ".coverage-output"
     child = os.fork()
     if not child:
@@ -254,7 +265,7 @@ def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
         os.dup2(file, 2)
         status: int = 1
         try:
-            status = pytest.main(["-x", "-v", "--tb=line", "-p", "no:cacheprovider", *tests], plugins=[Patience(times)])
+            status = pytest.main(["-x", "-v", "--tb=line", "-p", "no:cacheprovider", *tests], plugins=[Patience(times, patience)])
         finally:
             sys.stdout.flush()
             os._exit(status)
@@ -271,7 +282,7 @@ def judge(tests: list[str], times: dict[str, float], limit: float) -> str:
     if status == 0:
         return SURVIVED
     lines = [line for line in output.read_text(errors="replace").splitlines() if "tests/" in line]
-    return next((line for line in lines if line.startswith(("FAILED", "ERROR"))), f"status {status} in {lines[-1:]}")
+    return next((line for line in lines if line.startswith(FAILED)), f"status {status} in {lines[-1:]}")
 
 
 def results() -> dict[str, str]:
@@ -295,7 +306,7 @@ def run(path: Path, again: bool, seconds: float) -> None:
         tests = judged_by(mutant, again, times, tests_of, seconds)
         try:
             path.write_bytes(spliced(source, mutant))
-            verdict = judge(tests, times, 30 + 3 * seconds)
+            verdict = judge(tests, times, seconds)
         finally:
             path.write_bytes(source)
         with RESULTS.open("a") as file:

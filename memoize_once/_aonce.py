@@ -356,7 +356,8 @@ class AsyncLife(Life):
     def _borrow(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         turn = _Turn(_watch(self.loop), borrowed=True)
         with turn, turn:
-            return turn.granted() and _run(self.loop, work(), turn)
+            # which uvloop would refuse too late
+            return turn.granted() and not self.runs() and _run(self.loop, work(), turn)
 
     async def adrive(self, once: AsyncOnce) -> None:
         """The same from a task."""
@@ -580,7 +581,7 @@ class _Watch:
         close = loop.close
 
         def finish(turn: _Turn) -> None:
-            if loop.is_closed() or loop.is_running():  # which `close` refuses
+            if loop.is_running():  # which `close` refuses
                 return
             ran = _run(loop, self._close(), turn)
             while self.lives and ran:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import os
@@ -871,6 +872,7 @@ class TestUnluckyMoments:
         class Closing(asyncio.SelectorEventLoop):
             def close(self) -> None:
                 resets.append(Call(reset, thing).until_it_waits())
+                resets.append(Call(reset, thing).until_it_waits())
                 super().close()
 
         @memoize(finalizer=lambda value: ran.append(value))
@@ -881,8 +883,72 @@ class TestUnluckyMoments:
         loop = Closing()
         Call(loop.run_until_complete, thing()).result()
         loop.close()
-        resets[0].result()
+        for each in resets:
+            each.result()
         assert ran == ["thing"]
+
+    def test_two_that_share_a_loop(self, ran: list[str]) -> None:
+        """Promise 2: a teardown for which another thread's `reset` runs a loop that rests does not block that of another object."""
+        other, begun, gone = logged(ran, "other"), threading.Event(), threading.Event()
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            begun.set()
+            while not gone.is_set():
+                await asyncio.sleep(0)
+
+        with resting_loop() as run:
+            run(thing())
+            run(other())
+            first = Call(reset, thing)
+            assert begun.wait(LIMIT)
+            try:
+                Call(reset, other).result()
+            finally:
+                gone.set()
+            first.result()
+        assert ran == ["other"]
+
+    def test_a_loop_that_two_threads_want_to_run(self) -> None:
+        """What two threads of the program do with one loop is refused at once, as without the library."""
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(future=thing())
+        owner = Call(loop.run_forever)
+        while not loop.is_running():
+            pass
+        for method in (loop.run_forever, loop.close):
+            assert isinstance(Call(method).error(), RuntimeError)
+        loop.call_soon_threadsafe(loop.stop)
+        owner.result()
+        loop.close()
+
+    def test_a_making_that_a_close_does_not_stop(self, ran: list[str]) -> None:
+        """Promise 18: what a coroutine function makes all the same, when its loop closes, is kept: errors of its teardown are raised."""
+
+        @memoize
+        async def thing() -> int:
+            finalizers.register(thing, ran.remove, "not there")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(LIMIT)
+            return 1
+
+        async def begin() -> None:
+            tasks.append(asyncio.ensure_future(thing()))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        tasks: list[asyncio.Future[int]] = []
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        loop.close()
+        with pytest.raises(ExceptionGroup):
+            reset(thing)
 
     def test_a_scope_is_cancelled_when_a_reset_has_come(self, ran: list[str]) -> None:
         """Promises 7 and 18: a scope that is cancelled while another thread's `reset` waits for the loop ends the object once."""
@@ -1399,6 +1465,30 @@ class TestExit:
         printed, noise, status = script(THING + textwrap.dedent(source), tmp_path)
         assert (noise, status) == ("", 0)
         assert printed.splitlines() == ["refused", "MainThread 1", "down on its loop: True", "down"]
+
+    @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
+    def test_a_teardown_that_takes_long(self, uvloop: bool, tmp_path: Path) -> None:
+        """Promise 19: where a loop runs on, another thread's `reset` leaves it alone, however long the teardown takes there."""
+        source = """
+            @memoize
+            async def thing():
+                yield 1
+                await asyncio.sleep(2.5)
+                print("down")
+            resetter = threading.Thread(target=reset, args=(thing,))
+            async def main():
+                asyncio.get_running_loop().set_debug(False)  # which refuses what would make noise
+                await thing()
+                resetter.start()
+                while resetter.is_alive():
+                    await asyncio.sleep(0.01)
+                print(len(asyncio.all_tasks()))
+            asyncio.run(main())
+            """
+        if uvloop:
+            pytest.importorskip("uvloop", exc_type=ImportError)
+            source = "import uvloop\n" + textwrap.dedent(source).replace("asyncio.run(", "uvloop.run(")
+        assert script(textwrap.dedent(source), tmp_path) == ("down\n1\n", "", 0)
 
     @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
     @pytest.mark.parametrize("end", ENDS)

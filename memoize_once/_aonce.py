@@ -6,7 +6,8 @@ States, order, finalizers and waits are those of `_once`. What differs is who do
    last of them is, and by nobody else's leaving.
 2. An async generator is entered and exited by its keeper, which waits in between. It is hidden from `asyncio.all_tasks()` then, or the end
    of the loop would cancel it together with everything else; so any cancel that it gets comes from a scope inside the generator.
-3. A teardown is asked for from anywhere, and done on the object's own loop: by the keeper, or by a new task where that has ended.
+3. A teardown is asked for from anywhere, and done on the object's own loop: by the keeper, or by a new task where that has ended. A loop
+   that rests is run by who asks, if it is nobody's `_Turn`.
 4. Each loop has a `_Watch`, which hears of its end and tears down the objects that live on it.
 """
 
@@ -332,7 +333,8 @@ class AsyncLife(Life):
                 with suppress(RuntimeError):  # it closes right now
                     self.loop.call_soon_threadsafe(self.begin, once)
                 self.go_on(state, asker, running(), lambda: self.finish(once))
-                if self.state == state and _finalizers.exiting and self.thread.daemon and not _patience():
+                runner = self.watch.turns.get(None, self).thread
+                if self.state == state and _finalizers.exiting and runner.daemon and not _patience():
                     self.lost(once, "runs in a daemon thread and does not answer")
                     return
 

@@ -1901,6 +1901,28 @@ def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
     assert (printed, status) == ("", 0)
 
 
+def test_a_daemon_thread_that_hangs_on_a_loop_that_rests(tmp_path: Path) -> None:
+    """Promise 12: exit does not wait for a daemon thread either that hangs in a teardown on the main thread's loop."""
+    source = """
+        @memoize
+        async def other():
+            yield 1
+        @memoize
+        async def thing():
+            yield 1
+            begun.set()
+            threading.Event().wait()
+        begun, loop = threading.Event(), asyncio.new_event_loop()
+        loop.run_until_complete(other())
+        loop.run_until_complete(thing())
+        threading.Thread(target=reset, args=(thing,), daemon=True).start()
+        begun.wait()
+        """
+    printed, noise, status = script(textwrap.dedent(source), tmp_path)
+    assert noise.splitlines()[-1] == "RuntimeError: the event loop of __main__.other runs in a daemon thread and does not answer"
+    assert (printed, status) == ("", 0)
+
+
 def test_a_daemon_thread_that_waits_for_such_a_loop(tmp_path: Path) -> None:
     """Promise 12: exit leaves alone what a daemon thread is about to tear down."""
     source = """

@@ -616,6 +616,25 @@ class TestRegister:
         reset(thing)
         assert ran == ["(1,) {'function': 2, 'callback': 3}", "in another thread", "in the body"]
 
+    def test_in_the_body_of_another(self, ran: list[str]) -> None:
+        """Promise 11: in the body of g it binds to the object that f holds, not to that which is being made."""
+
+        @memoize
+        def base() -> int:
+            return 1
+
+        @memoize
+        def top() -> int:
+            finalizers.register(base, ran.append, "of base")
+            return base()
+
+        base()
+        top()
+        reset(top)
+        assert ran == []
+        reset(base)
+        assert ran == ["of base"]
+
     def test_no_object(self) -> None:
         """Promise 11: where f holds no object, before or after its life or while another thread makes it, it raises LookupError."""
         point = Point()

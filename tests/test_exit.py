@@ -521,6 +521,11 @@ def test_a_thread_that_begins_while_atexit_runs(tmp_path: Path) -> None:
     assert run(source, tmp_path) == said(["made", "gone", "made", "used thing", "gone"])
 
 
+def test_hooks_of_others(tmp_path: Path) -> None:
+    """What others have the interpreter call at its shutdown is called as they say."""
+    assert run("threading._register_atexit(print, 'hook', end='!')", tmp_path) == Ended([], "hook!", [], 0)
+
+
 def test_an_import_during_the_shutdown(tmp_path: Path) -> None:
     """Promise 13: where the library is first imported when the interpreter shuts down already, `atexit` tears down."""
     source = """

@@ -559,7 +559,7 @@ class _Turn:
                 if other is not None and (not other.borrowed or other.thread is self.thread):
                     return
                 time.sleep(0.001)
-        except BaseException:
+        except BaseException:  # pragma: no cover  Ctrl-C in between
             self.__exit__()
             raise
 

@@ -14,7 +14,7 @@ import pytest
 from threads import Call, Point
 
 from memoize_once import areset, memoize, reset
-from memoize_once._finalizers import living
+from memoize_once._finalizers import find
 
 
 @memoize
@@ -106,7 +106,8 @@ def test_what_was_not_made(how: Callable[..., object], caplog: pytest.LogCapture
         maker = Call(fails)
         point.reached()
         resetter = Call(how, fails)
-        while not living()[0].waits and not living()[0].waiters:
+        (life,) = find(fails).lives.values()
+        while not life.waiters:
             pass
         point.go()
         assert isinstance(maker.error(), ValueError)

@@ -774,8 +774,7 @@ class TestUnluckyMoments:
 
         with resting_loop() as run:
             run(thing())
-            resetting = Call(reset, thing)
-            resetting.until_it_waits()
+            resetting = Call(reset, thing).until_it_waits()
             run(work())
             resetting.result()
         assert threads == [threading.current_thread()]
@@ -1158,7 +1157,7 @@ class TestErrors:
                 reset(thing) if {asker == "plain code"} else runner.run(main())
             """
         pytest.importorskip("resource")
-        printed, noise, status = script(textwrap.dedent(source), tmp_path)
+        printed, noise, status = script(source, tmp_path)
         assert (printed, status) == ("Too many open files\n" * 2 + "down\n", 0)
         assert "never awaited" not in noise  # asyncio makes some about loops that it has half made
 
@@ -1443,6 +1442,12 @@ ENDS = {
 }
 
 
+def on_uvloop(source: str) -> str:
+    """The same script on loops of uvloop."""
+    pytest.importorskip("uvloop", exc_type=ImportError)
+    return "import uvloop\n" + textwrap.dedent(source).replace("asyncio.run(", "uvloop.run(").replace("asyncio.new", "uvloop.new")
+
+
 class TestExit:
     @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
     def test_a_running_loop_refuses_to_close(self, uvloop: bool, tmp_path: Path) -> None:
@@ -1460,10 +1465,7 @@ class TestExit:
                 print(*(thread.name for thread in threading.enumerate()), len(finalizers))
             asyncio.run(main())
             """
-        if uvloop:
-            pytest.importorskip("uvloop", exc_type=ImportError)
-            source = "import uvloop\n" + textwrap.dedent(source).replace("asyncio.run(", "uvloop.run(")
-        printed, noise, status = script(THING + textwrap.dedent(source), tmp_path)
+        printed, noise, status = script(THING + (on_uvloop(source) if uvloop else textwrap.dedent(source)), tmp_path)
         assert (noise, status) == ("", 0)
         assert printed.splitlines() == ["refused", "MainThread 1", "down on its loop: True", "down"]
 
@@ -1486,20 +1488,14 @@ class TestExit:
                 print(len(asyncio.all_tasks()))
             asyncio.run(main())
             """
-        if uvloop:
-            pytest.importorskip("uvloop", exc_type=ImportError)
-            source = "import uvloop\n" + textwrap.dedent(source).replace("asyncio.run(", "uvloop.run(")
-        assert script(textwrap.dedent(source), tmp_path) == ("down\n1\n", "", 0)
+        assert script(on_uvloop(source) if uvloop else source, tmp_path) == ("down\n1\n", "", 0)
 
     @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
     @pytest.mark.parametrize("end", ENDS)
     def test_everything_is_torn_down(self, end: str, uvloop: bool, tmp_path: Path) -> None:
         """Promises 12 and 19: at exit everything is torn down, on its own loop if that is left, without noise."""
-        source = THING + textwrap.dedent(ENDS[end])
-        if uvloop:
-            pytest.importorskip("uvloop", exc_type=ImportError)
-            source = "import uvloop\n" + source.replace("asyncio.run(", "uvloop.run(").replace("asyncio.new", "uvloop.new")
-        printed, noise, status = script(source, tmp_path)
+        source = ENDS[end]
+        printed, noise, status = script(THING + (on_uvloop(source) if uvloop else textwrap.dedent(source)), tmp_path)
         assert noise == ""
         assert sorted(printed.splitlines()) == ["down", "down on its loop: True", "plain down"]
         assert status == {"sys.exit in a coroutine": 3, "Ctrl-C": 130}.get(end, 0)
@@ -1513,7 +1509,7 @@ class TestExit:
             value = asyncio.run(thing())
             atexit.register(lambda: print(asyncio.run(thing()) is value))
             """
-        assert script(textwrap.dedent(source), tmp_path) == ("True\n", "", 0)
+        assert script(source, tmp_path) == ("True\n", "", 0)
 
     def test_cancellations_make_no_noise(self, tmp_path: Path) -> None:
         """Promise 19: makings that are cancelled or left when the loop ends, and resets from everywhere, leave no noise in debug mode."""
@@ -1863,7 +1859,7 @@ BETWEEN = {
 @pytest.mark.parametrize(("source", "printed"), BETWEEN.values(), ids=BETWEEN)
 def test_what_comes_in_between(source: str, printed: list[str], tmp_path: Path) -> None:
     """Promises 5, 10, 12, 13 and 16 to 19: nothing hangs, is lost or makes noise, whatever comes in between."""
-    assert script(textwrap.dedent(source), tmp_path) == ("".join(f"{line}\n" for line in printed), "", 0)
+    assert script(source, tmp_path) == ("".join(f"{line}\n" for line in printed), "", 0)
 
 
 def test_a_making_in_a_daemon_threads_loop(tmp_path: Path) -> None:
@@ -1881,7 +1877,7 @@ def test_a_making_in_a_daemon_threads_loop(tmp_path: Path) -> None:
         go.wait()
         print("end")
         """
-    assert script(textwrap.dedent(source), tmp_path)[0::2] == ("end\n", 0)
+    assert script(source, tmp_path)[0::2] == ("end\n", 0)
 
 
 def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
@@ -1897,7 +1893,7 @@ def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
         threading.Thread(target=loop.run_forever, daemon=True).start()
         asyncio.run_coroutine_threadsafe(thing(), loop).result()
         """
-    printed, noise, status = script(textwrap.dedent(source), tmp_path)
+    printed, noise, status = script(source, tmp_path)
     assert noise.splitlines()[-1] == "RuntimeError: the event loop of __main__.thing runs in a daemon thread and does not answer"
     assert (printed, status) == ("", 0)
 
@@ -1919,7 +1915,7 @@ def test_a_daemon_thread_that_hangs_on_a_loop_that_rests(tmp_path: Path) -> None
         threading.Thread(target=reset, args=(thing,), daemon=True).start()
         begun.wait()
         """
-    printed, noise, status = script(textwrap.dedent(source), tmp_path)
+    printed, noise, status = script(source, tmp_path)
     assert noise.splitlines()[-1] == "RuntimeError: the event loop of __main__.other runs in a daemon thread and does not answer"
     assert (printed, status) == ("", 0)
 
@@ -1939,7 +1935,7 @@ def test_a_daemon_thread_that_waits_for_such_a_loop(tmp_path: Path) -> None:
         while sys._current_frames()[resetter.ident].f_code.co_name != "wait":
             pass
         """
-    assert script(textwrap.dedent(source), tmp_path) == ("", "", 0)
+    assert script(source, tmp_path) == ("", "", 0)
 
 
 @pytest.mark.parametrize("turns", range(1, 10))

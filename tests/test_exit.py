@@ -429,6 +429,11 @@ def test_threads_of_an_objects_threads_are_not_waited_for(tmp_path: Path) -> Non
     assert run(source, tmp_path) == said(["gone"])
 
 
+def importing_first(module: str) -> tuple[str, str]:
+    """Arguments that run the script when this module has been imported."""
+    return "-c", f"import {module}\nexec(open('script.py').read())"
+
+
 @pytest.mark.parametrize("first", ["memoize_once", "concurrent.futures.process"])
 @pytest.mark.parametrize("work", ["idle", "queued"])
 def test_process_pools_end(first: str, work: str, tmp_path: Path) -> None:
@@ -453,7 +458,7 @@ def test_process_pools_end(first: str, work: str, tmp_path: Path) -> None:
             for future in futures:
                 future.add_done_callback(lambda _: say("done"))
         """
-    ended = run(source, tmp_path, ("-c", f"import {first}\nexec(open('script.py').read())"))
+    ended = run(source, tmp_path, importing_first(first))
     assert ended == said(["done", "done", "done", "gone"], ["task 0", "task 1", "task 2"])
 
 
@@ -498,9 +503,10 @@ def test_an_objects_pool_serves_its_teardown(tmp_path: Path) -> None:
     assert run(source, tmp_path) == said(["used", "gone"])
 
 
-@pytest.mark.skipif(bool(refused_at_shutdown("threading.Thread(target=int).start()")), reason="refuses threads")
 def test_a_thread_that_begins_while_atexit_runs(tmp_path: Path) -> None:
     """Promises 12 and 13: a thread that another atexit hook starts keeps the object that it makes to its end, too."""
+    if refused_at_shutdown("threading.Thread(target=int).start()"):
+        pytest.skip("refuses threads")
     source = """
         import atexit
 
@@ -564,7 +570,7 @@ def test_an_objects_processes_serve_its_teardown(first: str, kind: str, tmp_path
             from KIND import ProcessPoolExecutor as executor
             client()
         """
-    ended = run(source.replace("KIND", kind), tmp_path, ("-c", f"import {first}\nexec(open('script.py').read())"))
+    ended = run(source.replace("KIND", kind), tmp_path, importing_first(first))
     assert ended == said(["gone 0"])
 
 

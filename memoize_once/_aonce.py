@@ -539,7 +539,7 @@ class _Turn:
     has it. A thread that runs or closes a loop of its own waits for who has borrowed it, and for nobody else: what two threads of the
     program do with one loop is refused by the loop.
 
-    It is entered twice, so that Ctrl-C on the way into one `__exit__` still meets the other.
+    It is entered twice where the loop goes on, so that Ctrl-C on the way into one `__exit__` still meets the other.
     """
 
     __slots__ = ("borrowed", "thread", "turns")
@@ -592,7 +592,7 @@ class _Watch:
         def close_later() -> None:
             # a loop that is closed without that, or has begun with a teardown in its last turn
             turn = _Turn(self)
-            with turn, turn:
+            with turn:
                 try:
                     try:
                         finish(turn)
@@ -715,12 +715,11 @@ async def _areset(lives: list[Life], own: list[Life], and_wait: bool) -> None:
 
 def _after_fork_in_child() -> None:
     """Tasks and sentinels of the parent are never finished here, like its generators."""
-    leak((dict(_tasks), list(_watches)))
-    _tasks.clear()
+    leak(list(_watches))
+    _inside.set(())
     for watch in _watches:
         watch.lives.clear()
         watch.turns.clear()
-    _watches.clear()
     for life in living():  # what the child inherits; what it registers on it runs on a loop of its own
         if isinstance(life, AsyncLife):
             leak(life.generator)

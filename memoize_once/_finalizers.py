@@ -539,7 +539,6 @@ def _after_fork_in_child() -> None:
         once = life.once()
         leak((life, life.value, list(life.finalizers)))
         life.finalizers.clear()
-        life.release()
         if once is not None and once.inherit and life.state == ALIVE:
             life.claims.clear()  # a thread of the parent may just have taken it
             continue
@@ -549,6 +548,7 @@ def _after_fork_in_child() -> None:
             once.unpublish(life)
         life.settle(GONE)  # a signal handler can fork while its own thread waits
     of_thread().clear()
+    vars(threading.current_thread())[_OWN] = False
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  not on Windows

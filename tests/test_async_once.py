@@ -567,6 +567,39 @@ class TestCancellation:
 
         asyncio.run(main())
 
+    def test_who_arrives_while_it_cleans_up(self) -> None:
+        """Promise 17: an error of the cleaning up concerns nobody who has arrived meanwhile, and who leaves then does so at once."""
+        busy, cleaning, told = Place(), Place(), list[str]()
+
+        @memoize
+        async def thing() -> str:
+            if told:
+                return "made anew"
+            try:
+                await busy.pass_()
+            finally:
+                await cleaning.pass_()
+                raise ValueError("of the cleaning up")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+            task = asyncio.ensure_future(thing())
+            await busy.reached()
+            await waiting(task)
+            task.cancel()
+            await cleaning.reached()
+            late, leaving = asyncio.ensure_future(thing()), asyncio.ensure_future(thing())
+            await waiting(late, leaving)
+            leaving.cancel()
+            await asyncio.wait([leaving], timeout=LIMIT)
+            assert leaving.cancelled()
+            cleaning.go()
+            assert await late == "made anew"
+            assert task.cancelled()
+
+        asyncio.run(main())
+        assert told == ["of the cleaning up"]
+
     def test_a_body_that_is_made_all_the_same(self) -> None:
         """Promise 17: a body that swallows the cancellation makes the object, which those get who come later."""
         busy, made = Place(), itertools.count()

@@ -181,6 +181,49 @@ def test_a_fork_inside_a_body(leave: str, tmp_path: Path) -> None:
     assert run(source, tmp_path) == said(["child True 1", "gone True"], ["parent True 1", "gone True"])
 
 
+@pytest.mark.parametrize("where", ["a body", "an async body", "a thread that a body has started"])
+def test_the_exit_of_a_child_forked_inside_a_body(where: str, tmp_path: Path) -> None:
+    """Promises 12 and 14: the child is inside no body: what it starts is the program's, and is waited for before it tears down."""
+    source = f"""
+        import asyncio, multiprocessing
+
+        @memoize
+        def other():
+            yield
+            say("gone")
+
+        def work():
+            other()
+            threading.Thread(target=use_it).start()
+
+        def use_it():
+            threading.main_thread().join()
+            other()
+            say("used")
+
+        def fork_a_child():
+            child = multiprocessing.get_context("fork").Process(target=work)
+            child.start()
+            child.join()
+
+        @memoize
+        def thing():
+            if {where == "a body"}:
+                fork_a_child()
+            else:
+                thread = threading.Thread(target=fork_a_child)
+                thread.start()
+                thread.join()
+
+        @memoize
+        async def async_thing():
+            fork_a_child()
+
+        asyncio.run(async_thing()) if {where == "an async body"} else thing()
+        """
+    assert run(source, tmp_path) == said(["used", "gone"])
+
+
 def test_a_child_that_finishes_the_body(tmp_path: Path) -> None:
     """Promises 14 and 15: where the child returns from the body in which it was forked, the object is the child's, which can reset it and
     tears it down."""
@@ -225,6 +268,32 @@ def test_a_child_that_finishes_the_body_too_late(tmp_path: Path) -> None:
         say(f"{thing()}, from now on {thing()}, {len(finalizers)}")
         """
     assert run(source, tmp_path) == said(["0, from now on 0, 1", "gone 0"], ["0, from now on 1, 1", "gone 1"])
+
+
+def test_a_fork_while_a_thread_runs_the_loop_for_a_reset(tmp_path: Path) -> None:
+    """Promise 14: in the child nobody waits for a thread that it has not."""
+    source = """
+        import asyncio
+
+        @memoize
+        async def thing():
+            yield
+            begun.set()
+            while not go.is_set():
+                await asyncio.sleep(0)
+
+        begun, go = threading.Event(), threading.Event()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(thing())
+        resetting = threading.Thread(target=reset, args=(thing,))
+        resetting.start()
+        begun.wait()
+        say(fork(loop.close))
+        go.set()
+        resetting.join()
+        loop.close()
+        """
+    assert run(source, tmp_path) == said(["RuntimeError: Cannot close a running event loop"])
 
 
 @pytest.mark.parametrize("leave", ["os._exit", "sys.exit"])

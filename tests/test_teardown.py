@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import threading
@@ -9,9 +10,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
-from threads import LIMIT, Call, Point
+from threads import LIMIT, Call, Point, collect
 
-from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 
 @pytest.fixture
@@ -461,6 +462,23 @@ class TestReset:
         high()
         reset(high, low)
         assert ran == ["low", "high"]
+
+    @pytest.mark.parametrize("how", [reset, lambda: asyncio.run(areset())], ids=["reset", "areset"])
+    def test_a_finalizer_that_drops_another_function(self, how: Callable[[], None], ran: list[str]) -> None:
+        """Promise 7: a reset of everything goes on where a function without a teardown is gone, with its object, when its turn comes."""
+        lows = [memoize(lambda: "low")]
+        lows[0]()
+
+        @memoize
+        def high() -> Generator[int, None, None]:
+            yield 1
+            lows.clear()
+            collect()
+            ran.append("high")
+
+        high()
+        how()
+        assert ran == ["high"]
 
     def test_resets_that_wait_for_each_other(self, ran: list[str]) -> None:
         """Promises 4 and 10: of two resets whose finalizers reset each other's object one is told, and both tear down all they have to."""

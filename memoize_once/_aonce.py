@@ -714,7 +714,7 @@ async def _areset(lives: list[Life], own: list[Life], and_wait: bool) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Tasks and sentinels of the parent are never finished here, like its generators."""
+    """The parent's tasks are never finished here, like its generators, nor are its loops freed, which would close and hence run them."""
     leak(list(_watches))
     _inside.set(())
     for watch in _watches:

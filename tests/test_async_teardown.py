@@ -398,7 +398,13 @@ class TestReset:
     def test_patience_is_for_the_exit(self, ran: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         """Promise 10: a reset waits as long as it takes for the loop of a daemon thread, which only an exit does not."""
         monkeypatch.setattr(_aonce, "_deadline", [0.0])
-        thing = logged(ran, "thing")
+
+        @memoize
+        async def thing() -> AsyncGenerator[int, None]:
+            yield 1
+            await asyncio.sleep(2.5)  # the loop is left alone for one second, twice where it has just begun
+            ran.append("thing")
+
         with loop_in_a_thread() as run:  # a daemon's
             run(thing())
             reset(thing)
@@ -2032,6 +2038,37 @@ def test_a_daemon_threads_loop_that_does_not_answer(tmp_path: Path) -> None:
         asyncio.run_coroutine_threadsafe(thing(), loop).result()
         """
     assert script(source, tmp_path) == ("the event loop of __main__.thing runs in a daemon thread and does not answer\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("daemon", "seconds", "late"),
+    [(False, 2.5, True), (True, 2.5, False), (True, 0, True)],  # a loop is left alone for one second, twice where it has just begun
+    ids=["no daemon", "a daemon", "a daemon that answers"],
+)
+def test_an_objects_loop_that_takes_its_time(daemon: bool, seconds: float, late: bool, tmp_path: Path) -> None:
+    """Promise 12: exit waits for what lives on another thread's loop: as long as it takes where that is no daemon, for a few seconds
+    where it is, and when these are over only as long as the loop goes on."""
+    source = f"""
+        from memoize_once import _aonce
+        @memoize
+        def server():
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, daemon={daemon})
+            thread.start()
+            yield loop
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+        @memoize
+        async def thing():
+            yield 1
+            await asyncio.sleep({seconds})
+            print("down")
+        asyncio.run_coroutine_threadsafe(thing(), server()).result()
+        if {late}:
+            _aonce._deadline.append(0.0)
+        """
+    assert script(source, tmp_path) == ("down\n", "", 0)
 
 
 def test_a_daemon_thread_that_hangs_on_a_loop_that_rests(tmp_path: Path) -> None:

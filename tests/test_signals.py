@@ -248,8 +248,9 @@ def every_step(is_generator, how, closes):
 
         thing = memoize(generating if is_generator else plain)
         loop = asyncio.new_event_loop()
+        if how == "reset":
+            Call(loop.run_until_complete, neighbour()).result()
         # in a thread, since another thread's `reset` runs the loop at once when its own has ended
-        Call(loop.run_until_complete, neighbour()).result()
         place, error = Call(lambda: interrupted(step, interrupt, operation, thing, signals=True)).result()
         if place and not isinstance(error, (KeyboardInterrupt, BaseExceptionGroup)) and not told:
             say(f"{step}, {place}: Ctrl-C is lost, and {error!r} comes instead")

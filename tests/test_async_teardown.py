@@ -1216,39 +1216,35 @@ class TestErrors:
 
     def test_who_gets_them(self) -> None:
         """Promise 8: the errors of a teardown are raised by the `areset` that has begun it, not by a `reset` that has waited for it."""
-        begun, go = threading.Event(), threading.Event()
+        place = Place()
 
         @memoize
         async def thing() -> AsyncGenerator[int, None]:
             yield 1
-            begun.set()
-            while not go.is_set():
-                await asyncio.sleep(0)
+            await place.pass_()
             raise ValueError("of the teardown")
 
         async def main() -> object:
             first = asyncio.ensure_future(attempt(areset(thing)))
-            await asyncio.to_thread(begun.wait, LIMIT)
+            await place.reached()
             reset(thing)  # meanwhile the first can notice nothing
             return await first
 
         with loop_in_a_thread() as run:
             run(thing())
-            both = Call(asyncio.run, main())
-            assert begun.wait(LIMIT)
-            both.until_it_waits()
-            go.set()
+            both = Call(asyncio.run, main()).until_it_waits()
+            place.go()
             error = both.result()
         assert isinstance(error, ExceptionGroup)
         assert [str(each) for each in error.exceptions] == ["of the teardown"]
 
     def test_a_second_reset_that_fails(self) -> None:
         """Promises 8 and 9: where a second `reset` would wait for ever, and raises DeadlockError, the first still gets all errors."""
-        begun, making = threading.Event(), threading.Event()
+        place = Place()
 
         @memoize
         def other() -> str:
-            making.set()
+            place.go()
             (life,) = find(other).lives.values()
             while not life.waiters:
                 time.sleep(0.001)
@@ -1260,14 +1256,13 @@ class TestErrors:
         @memoize
         async def thing() -> AsyncGenerator[int, None]:
             yield 1
-            begun.set()
-            await asyncio.to_thread(making.wait, LIMIT)
+            await place.pass_()
             other()
             raise ValueError("of the teardown")
 
         async def main() -> object:
             first = asyncio.ensure_future(attempt(areset(thing)))
-            await asyncio.to_thread(begun.wait, LIMIT)
+            await place.reached()
             assert other() == "other"
             run(asyncio.sleep(0))  # the teardown ends, and the first can have noticed nothing
             return await first

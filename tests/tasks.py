@@ -1,23 +1,32 @@
-"""Event loops for tests: one in a thread of its own, one that rests, places to hold a task, and whole scripts without any noise."""
+"""Event loops for tests: one in a thread of its own, one that rests, and places to hold a task."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-import textwrap
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from threads import LIMIT, Call
 
+from memoize_once import memoize
+
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+P = ParamSpec("P")
 
 
-async def waiting(*tasks: asyncio.Task[Any]) -> None:
+def on_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The test runs on an event loop of its own, for which it has a time limit."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), LIMIT))
+
+    return run
+
+
+async def waiting(*tasks: asyncio.Future[Any]) -> None:
     """Returns when the tasks wait for memoize_once."""
     for task in tasks:
         async with asyncio.timeout(LIMIT):
@@ -26,17 +35,18 @@ async def waiting(*tasks: asyncio.Task[Any]) -> None:
                 await asyncio.sleep(0)
 
 
-def _waits(task: asyncio.Task[Any]) -> bool:
-    inner: Any = task.get_coro()
+def _waits(task: Any) -> bool:
+    inner = task.get_coro()
     while inner is not None:
-        if getattr(inner, "__name__", "") == "_changed":
+        if getattr(inner, "__name__", "") in ("changed", "_changed"):
             return True
         inner = getattr(inner, "cr_await", None)
     return False
 
 
 class Place:
-    """A place in an async body where the test can hold it, from any loop: the body `pass_`es, the test waits for it to be `reached`."""
+    """A place in an async body where the test can hold it, from any loop: the body `pass_`es, the
+    test waits for it to be `reached` and lets it `go`."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,9 +70,16 @@ class Place:
             self._loop.call_soon_threadsafe(self._gone.set)
 
 
+async def turns(number: int) -> None:
+    """The loop goes on for this many turns."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 @contextmanager
 def loop_in_a_thread() -> Iterator[Run]:
-    """Gives what runs a coroutine on a loop that runs in another thread, and waits for it; the loop shuts down in the end."""
+    """Gives what runs a coroutine on a loop that runs in another thread, and waits for it; the
+    loop shuts down in the end."""
     loop = asyncio.new_event_loop()
     thread = Call(_serve, loop)
     try:
@@ -79,7 +96,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 @contextmanager
 def resting_loop() -> Iterator[Run]:
-    """Gives what runs a coroutine on a loop that rests in between, as those of pytest-asyncio do."""
+    """Gives what runs a coroutine on a loop that rests in between, as those of pytest-asyncio."""
     with asyncio.Runner() as runner:
         yield runner.run
 
@@ -92,23 +109,40 @@ async def attempt(awaitable: Awaitable[Any]) -> Any:
         return error
 
 
-PRELUDE = """\
-import asyncio, atexit, gc, os, signal, sys, threading
-from memoize_once import DeadlockError, areset, finalizers, memoize, reset
+def told() -> list[str]:
+    """What the exception handler of the running loop is told from now on, errors one by one."""
+    texts: list[str] = []
 
-"""
+    def tell(error: object) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                tell(each)
+        else:
+            texts.append(str(error))
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: tell(context.get("exception", context)))
+    return texts
 
 
-def script(source: str, folder: Path, prelude: str = PRELUDE) -> tuple[str, str, int]:
-    """Runs the source in asyncio's debug mode, where every warning is an error; gives what it printed, its stderr and its status."""
-    file = folder / "script.py"
-    file.write_text(prelude + textwrap.dedent(source))
-    ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(file)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    return ended.stdout, ended.stderr, ended.returncode
+def both(
+    body: Callable[..., Coroutine[Any, Any, Any]],
+) -> list[Callable[..., Coroutine[Any, Any, Any]]]:
+    """The body as a memoized coroutine function and as a memoized async generator function."""
+
+    async def generating(*args: Any) -> AsyncGenerator[Any, None]:
+        yield await body(*args)
+
+    return [memoize(body), memoize(generating)]
+
+
+def logged(ran: list[str], name: str) -> Callable[[], Coroutine[Any, Any, str]]:
+    """A memoized async generator function that logs its teardown, which awaits."""
+
+    @memoize
+    async def thing() -> AsyncGenerator[str, None]:
+        yield name
+        await asyncio.sleep(0)
+        ran.append(name)
+
+    return thing

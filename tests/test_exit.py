@@ -1,625 +1,505 @@
-"""Promises 12 and 13: what is torn down when the process ends, however it ends and whatever is still going on."""
+"""Promises 12 and 13: what is torn down when the process ends, and when."""
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
+import re
+import shutil
 import signal
-import textwrap
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from textwrap import dedent
 
 import pytest
-from processes import Ended, refused_at_shutdown, run, said
+from processes import PRELUDE, Ended, refused_at_shutdown, run, run_all, said, usable
 
-# The matrix -----------------------------------------------------------------------------------------------------------------------
+import memoize_once
 
+NO_THREADS = refused_at_shutdown("threading.Thread(target=int).start()")
 
-class Thing(NamedTuple):
-    """A memoized function `thing`, and `begin`, which makes its object."""
+# However it ends ----------------------------------------------------------------------------------
 
-    source: str
-    made: Sequence[str]
-    torn_down: Sequence[str]
-    errors: Sequence[str] = ()  # MODULE stands for the name of the module
-    threads: int = 0  # how many its teardown starts, directly or through asyncio
+ENDED = "threading._register_atexit(ended.set)\n"  # after the library's, thus before it
 
+THING = """
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-THINGS = {
-    "prints": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            say("gone")
-
-        begin = thing
-        """,
-        ["made"],
-        ["gone"],
-    ),
-    "thread": Thing(
-        """
-        @memoize
-        def thing():
-            stop = threading.Event()
-            thread = threading.Thread(target=stop.wait)
-            thread.start()
-            say("made")
-            yield "thing"
-            stop.set()
-            thread.join()
-            say("gone")
-
-        begin = thing
-        """,
-        ["made"],
-        ["gone"],
-    ),
-    "teardown-uses-pool": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor() as pool:
-                pool.submit(say, "gone").result()
-
-        begin = thing
-        """,
-        ["made"],
-        ["gone"],
-        threads=1,
-    ),
-    "teardown-uses-to_thread": Thing(
-        """
-        import asyncio  # here, since its import evaluates strings, and Python then forgets that SIGINT has ended the script
-
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            asyncio.run(asyncio.to_thread(say, "gone"))
-
-        begin = thing
-        """,
-        ["made"],
-        ["gone"],
-        threads=2,
-    ),
-    "one-finalizer-fails": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            finalizers.register(thing, say, "gone")
-            finalizers.register(thing, lambda: 1 / 0)
-            finalizers.register(thing, say, "going")
-            return "thing"
-
-        begin = thing
-        """,
-        ["made"],
-        ["going", "gone"],
-        ["ZeroDivisionError: division by zero", "in the teardown of MODULE.thing"],
-    ),
-    "one-finalizer-exits": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            finalizers.register(thing, say, "gone")
-            finalizers.register(thing, sys.exit, 5)
-            return "thing"
-
-        begin = thing
-        """,
-        ["made"],
-        ["gone"],
-        ["SystemExit: 5", "in the teardown of MODULE.thing"],
-    ),
-    "teardown-makes-another": Thing(
-        """
-        @memoize
-        def other():
-            say("other made")
-            yield "other"
-            say("other gone")
-
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            other()
-            say("gone")
-
-        def begin():
-            thing(), other()
-        """,
-        ["made", "other made"],
-        ["other gone", "other made", "gone", "other gone"],
-    ),
-    "two-make-each-other": Thing(
-        """
-        @memoize
-        def other():
-            yield "other"
-            thing()
-
-        @memoize
-        def thing():
-            yield "thing"
-            other()
-
-        @memoize
-        def without_teardown():
-            return "settings"
-
-        def begin():
-            thing(), without_teardown()
-            say("made")
-        """,
-        ["made"],
-        [],
-        ["RuntimeError: left without teardown, since teardowns at exit made it anew 10 times: MODULE.thing"],
-    ),
-    "made-in-daemon-thread": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            say("gone")
-
-        def begin():
-            daemon = threading.Thread(target=thing, daemon=True)
-            daemon.start()
-            daemon.join()
-        """,
-        ["made"],
-        ["gone"],
-    ),
-    "daemon-still-makes": Thing(
-        """
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            say("gone")
-
-        begun = threading.Event()
-
-        @memoize
-        def never():
-            finalizers.register(never, say, "never")
-            begun.set()
-            threading.Event().wait()
-
-        def begin():
-            thing()
-            threading.Thread(target=never, daemon=True).start()
-            begun.wait()
-        """,
-        ["made"],
-        ["gone"],
-    ),
-}
-
-
-class Work(NamedTuple):
-    """What the program has `still` going on when its script ends."""
-
-    source: str
-    said: Sequence[str] = ()
-
-
-# The program's last step is a hook that says that the script has ended: registered after the library's it runs before it. Then the work
-# gives a teardown that would come too early every chance to come.
-LATE = """
-import threading
-ended, early = threading.Event(), threading.Event()
-
-def late():
-    ended.wait()
-    early.wait(0.1)
-    say(f"used {thing()}")
+@memoize
+def thing():
+    yield "thing"
+    say("gone")
 
 """
+
+# A program makes objects of every kind, and may leave work behind.
 PROGRAM = """
+import asyncio, multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+@memoize
+def with_a_thread():
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    yield "with a thread"
+    stop.set()
+    thread.join()
+    say("thread gone")
+
+@memoize
+def with_pools():
+    yield "with pools"
+    with ThreadPoolExecutor() as pool:
+        pool.submit(say, "pool gone").result()
+    asyncio.run(asyncio.to_thread(say, "loop gone"))
+
+@memoize
+def failing():
+    finalizers.register(failing, say, "failing gone")
+    finalizers.register(failing, sys.exit, 5)
+    finalizers.register(failing, lambda: 1 / 0)
+    finalizers.register(failing, say, "failing goes")
+
 def program():
-    begin()
-    still()
+    global pools
+    thing(), with_a_thread(), with_pools(), failing()
+    if BUSY:
+        threading.Thread(target=use_late, args=[thing]).start()
+        idle, busy = pools = ThreadPoolExecutor(), ThreadPoolExecutor(1)
+        idle.submit(int).result()
+        busy.submit(use_late, thing), busy.submit(use_late, thing)
+        methods = multiprocessing.get_all_start_methods()
+        # not in a child of multiprocessing, which hangs without the library too: it joins its own
+        if "fork" in methods and multiprocessing.parent_process() is None:
+            pools = *pools, ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+            pools[-1].submit(int).result()
     threading._register_atexit(ended.set)
+
 """
-
-WORKS = {
-    "nothing": Work("def still(): pass"),
-    "thread": Work("def still(): threading.Thread(target=late).start()", ["used thing"]),
-    "queued": Work(
-        """
-        from concurrent.futures import ThreadPoolExecutor
-        def still():
-            global pool
-            pool = ThreadPoolExecutor(1)
-            pool.submit(late), pool.submit(late)
-        """,
-        ["used thing", "used thing"],
-    ),
-    "idle-pool": Work(
-        """
-        from concurrent.futures import ThreadPoolExecutor
-        def still():
-            global pool
-            pool = ThreadPoolExecutor()
-            pool.submit(int).result()
-        """
-    ),
-    "idle-processes": Work(
-        """
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-        def still():
-            global pool
-            pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
-            pool.submit(int).result()
-        """
-    ),
-}
-
-
-class Way(NamedTuple):
-    """A way to run `program` and to end."""
-
-    source: str
-    arguments: tuple[str, ...] = ("script.py",)
-    name: str = "script.py"
-    module: str = "__main__"
-    errors: Sequence[str] = ()
-    status: int = 0
-    processes: int = 1
-    shutdown: bool = True  # multiprocessing ends its children without the interpreter's whole shutdown
-
-
-def in_process(method: str) -> Way:
-    return Way(
-        f"""
-        if __name__ == "__main__":
-            import multiprocessing
-            process = multiprocessing.get_context("{method}").Process(target=program)
-            process.start()
-            process.join()
-            sys.exit(process.exitcode)
-        """,
-        module="__main__" if method == "fork" else "__mp_main__",
-        shutdown=False,
-    )
-
-
-def in_pool(method: str) -> Way:
-    return Way(
-        f"""
-        if __name__ == "__main__":
-            import concurrent.futures, multiprocessing
-            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("{method}")) as processes:
-                processes.submit(program).result()
-        """,
-        module="__main__" if method == "fork" else "__mp_main__",
-        shutdown=False,
-    )
-
-
+PROCESS = """
+if __name__ == "__main__":
+    process = multiprocessing.get_context("METHOD").Process(target=program)
+    process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+POOL = """
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("METHOD")) as processes:
+        processes.submit(program).result()
+"""
 WAYS = {
-    "end": Way("program()"),
-    "sys.exit": Way("program(); sys.exit(3)", status=3),
-    "exception": Way("program(); raise ValueError('unhandled')", errors=["ValueError: unhandled"], status=1),
-    "SIGINT": Way("program(); signal.raise_signal(signal.SIGINT)", errors=["KeyboardInterrupt"], status=-signal.SIGINT),
-    "pytest": Way(
-        "def test(): program()",
-        ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "test_script.py"),
-        "test_script.py",
-        "test_script",
-    ),
-    "pytest-n2": Way(
-        """
-        import traceback
-        sys.excepthook = lambda *error: os.write(2, "".join(traceback.format_exception(*error)).encode())  # whole, or two would mix
-        def test(): program()
-        """,
-        ("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "xdist", "-n2", "--dist=each", "test_script.py"),
-        "test_script.py",
-        "test_script",
-        processes=2,
-    ),
-    "python-c": Way("program()", ("-c", "SOURCE")),
-    "python-m": Way("program()", ("-m", "script")),
-    **{f"Process-{method}": in_process(method) for method in multiprocessing.get_all_start_methods()},
-    **{f"ProcessPoolExecutor-{method}": in_pool(method) for method in multiprocessing.get_all_start_methods()},
+    "end": ("program()", 0, ""),
+    "sys.exit": ("program(); sys.exit(3)", 3, ""),
+    "exception": ("program(); raise ValueError(5)", 1, "ValueError: 5"),
+    "SIGINT": ("program(); signal.raise_signal(2)", -signal.SIGINT, "KeyboardInterrupt"),
+    "pytest": ("def test(): program()", 0, ""),
+    "pytest-xdist": ("def test(): program()", 0, ""),
+} | {
+    f"{kind} {method}": (source.replace("METHOD", method), 0, "")
+    for kind, source in (("Process", PROCESS), ("ProcessPoolExecutor", POOL))
+    for method in multiprocessing.get_all_start_methods()
+}
+RUN = {
+    "pytest": ["-m", "pytest", "-p", "no:terminal", "script.py"],
+    "pytest-xdist": ["-m", "pytest", "-p", "no:terminal", "-p", "xdist", "-n1", "script.py"],
 }
 
-# Every object with all that the program may have going on; every way to end with every object; and of the rest, which these two span,
-# every way to end with every work, each time with another object. A process pool that is left running in a child of multiprocessing
-# hangs without this library too: such a child joins its own children before all else.
-CELLS = dict.fromkeys(
-    [
-        *itertools.product(["end"], THINGS, WORKS),
-        *itertools.product(WAYS, THINGS, ["nothing"]),
-        *(
-            (way, thing, work)
-            for (way, work), thing in zip(itertools.product(WAYS, WORKS), itertools.cycle(THINGS), strict=False)
-            if WAYS[way].shutdown or work != "idle-processes"
-        ),
-    ]
-)
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_end(way: str, tmp_path: Path) -> None:
+    """Promises 12 and 13: however the process ends, the program's threads and pools keep its
+    objects until their work is done; then all are torn down, errors are printed, and the status is
+    the script's, whatever a teardown raises."""
+    end, status, error = WAYS[way]
+    sources = {name: f"BUSY = {name == 'busy'}\n{THING}{PROGRAM}{end}" for name in ("idle", "busy")}
+    results = run_all(sources, tmp_path, arguments=RUN.get(way, ["script.py"]))
+    refused = NO_THREADS and "Process" not in way  # which end without the whole shutdown
+    for name, result in results.items():
+        lines = ["used"] * 3 * (name == "busy") + ["failing goes", "failing gone"]
+        lines += [] if refused else ["pool gone", "loop gone"]
+        assert result.said == [[*lines, "thread gone", "gone"]]
+        assert (result.stdout, result.status) == ("", status)
+        errors = [re.sub(r".*\.failing", "failing", line) for line in result.stderr]
+        expected = ["ZeroDivisionError: division by zero", "failing", "SystemExit: 5", "failing"]
+        assert refused or errors == [*[error] * bool(error), *expected]
 
 
-@pytest.mark.parametrize(("way", "thing", "work"), [pytest.param(*cell, id="/".join(cell)) for cell in CELLS])
-def test_matrix(way: str, thing: str, work: str, tmp_path: Path) -> None:
-    """Promises 12 and 13: however the process ends, the program's work keeps its object to its end, then the object is torn down, errors
-    are printed, and the status is the script's. What the interpreter refuses during its shutdown is printed as an error too."""
-    end, of, still = WAYS[way], THINGS[thing], WORKS[work]
-    torn_down, errors = of.torn_down, of.errors
-    if of.threads and end.shutdown and (refused := refused_at_shutdown("threading.Thread(target=int).start()")):
-        torn_down, errors = [], [refused] * of.threads + ["in the teardown of MODULE.thing"]
-    lines = [*of.made, *still.said, *torn_down]
-
-    source = "\n".join(map(textwrap.dedent, (LATE, of.source, still.source, PROGRAM, end.source)))
-    ended = run(source, tmp_path, end.arguments, end.name)
-
-    expected = [line.replace("MODULE", end.module) for line in [*end.errors, *list(errors) * end.processes]]
-    if end.processes > 1:  # which may print at the same time
-        ended, expected = ended._replace(stderr=sorted(ended.stderr)), sorted(expected)
-    assert ended == Ended([lines] * end.processes, "", expected, end.status)
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals end processes differently")
+def test_ends_without_a_shutdown(tmp_path: Path) -> None:
+    """Promise 13: what ends the process without Python's shutdown tears nothing down; SIGTERM that
+    is turned into `sys.exit` does."""
+    statuses = {"os._exit(4)": 4, "signal.raise_signal(15)": -15, "os.kill(os.getpid(), 9)": -9}
+    ended = run_all({end: f"{THING}thing(); {end}" for end in statuses}, tmp_path)
+    assert ended == {end: Ended([], "", [], status) for end, status in statuses.items()}
+    source = "signal.signal(15, lambda *_: sys.exit(143)); thing(); signal.raise_signal(15)"
+    assert run(THING + source, tmp_path) == Ended([["gone"]], "", [], 143)
 
 
-# Cases of their own ---------------------------------------------------------------------------------------------------------------
+# As if the library were not there -----------------------------------------------------------------
 
 
-def test_threads_that_begin_in_a_row_keep_the_object(tmp_path: Path) -> None:
-    """Promise 12: non-daemon threads that were started while one of them made the object are the program's; all use it to the end."""
+def test_nothing_is_replaced(tmp_path: Path) -> None:
+    """Promise 13: importing and using the library leaves every name of `threading`,
+    `concurrent.futures` and `asyncio`, and of their classes, as it was."""
+    prelude = """
+import asyncio, concurrent.futures.process, concurrent.futures.thread, sys, threading, types
+
+def names():
+    for module in [*sys.modules.values()]:
+        if module.__name__.split(".")[0] in ("threading", "concurrent", "asyncio"):
+            for name, value in vars(module).items():
+                yield f"{module.__name__}.{name}", value
+                if isinstance(value, type):
+                    for inner, method in vars(value).items():
+                        yield f"{module.__name__}.{name}.{inner}", method
+
+def callables():
+    return {name: value for name, value in names() if callable(value)}
+
+concurrent.futures.ThreadPoolExecutor, concurrent.futures.ProcessPoolExecutor  # lazy names
+before = callables()
+"""
     source = """
-        ended, go = threading.Event(), threading.Event()
-        threading._register_atexit(ended.set)
+        from memoize_once import memoize, reset
+        from processes import say
 
-        @memoize
-        def thing():
-            go.wait()
-            say("made")
-            yield "thing"
-            say("gone")
-
-        def use():
-            thing()
-            ended.wait()
-            threading.Event().wait(0.1)
-            say(f"used {thing()}")
-
-        for _ in range(8):
-            threading.Thread(target=use).start()
-        go.set()
+        memoize(finalizer=len)(dict)()
+        asyncio.run(memoize(asyncio.sleep)(0))
+        reset()
+        after = callables()
+        both = before.keys() | after.keys()
+        say([name for name in both if before.get(name) is not after.get(name)])
         """
-    assert run(source, tmp_path) == said(["made", *["used thing"] * 8, "gone"])
+    assert run(source, tmp_path, prelude=prelude) == said(["[]"])
 
 
-def test_threads_of_an_objects_threads_are_not_waited_for(tmp_path: Path) -> None:
-    """Promise 13: what an object's own non-daemon thread starts later belongs to the object too, and only the teardown ends it."""
-    source = """
-        stop, more, started = threading.Event(), threading.Event(), threading.Event()
-
-        def accept():
-            more.wait()
-            threading.Thread(target=stop.wait).start()
-            started.set()
-            stop.wait()
-
-        @memoize
-        def server():
-            threading.Thread(target=accept).start()
-            yield "server"
-            stop.set()
-            say("gone")
-
-        server()
-        more.set()
-        started.wait()
-        """
-    assert run(source, tmp_path) == said(["gone"])
+USES = {
+    "import": "import memoize_once",
+    "value": "from memoize_once import memoize\nmemoize(dict)()",
+    "teardown": f"{PRELUDE}{THING}thing()",
+}
 
 
-def importing_first(module: str) -> tuple[str, str]:
-    """Arguments that run the script when this module has been imported."""
-    return "-c", f"import {module}\nexec(open('script.py').read())"
-
-
-@pytest.mark.parametrize("first", ["memoize_once", "concurrent.futures.process"])
-@pytest.mark.parametrize("work", ["idle", "queued"])
-def test_process_pools_end(first: str, work: str, tmp_path: Path) -> None:
-    """Promise 12: a process pool that the program leaves running finishes its work and does not hang the exit."""
+@pytest.mark.parametrize("use", ["import", "value"])
+def test_where_nothing_has_a_teardown(use: str, tmp_path: Path) -> None:
+    """Promise 12: where nothing has a teardown, exit waits for nothing and imports nothing: a hook
+    from before the import, which runs last, still has the thread end that waits for it."""
     source = f"""
-        import concurrent.futures, multiprocessing
+import atexit, sys, threading
 
-        @memoize
-        def thing():
-            yield "thing"
-            say("gone")
-
-        def task(number):
-            say(f"task {{number}}")
-
-        if __name__ == "__main__":
-            thing()
-            pool = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
-            futures = [pool.submit(task, number) for number in range(3)]
-            if "{work}" == "idle":
-                concurrent.futures.wait(futures)
-            for future in futures:
-                future.add_done_callback(lambda _: say("done"))
-        """
-    ended = run(source, tmp_path, importing_first(first))
-    assert ended == said(["done", "done", "done", "gone"], ["task 0", "task 1", "task 2"])
+done = threading.Event()
+threading._register_atexit(done.set)
+threading.Thread(target=done.wait).start()
+atexit.register(lambda: say(sorted(set(sys.modules) - modules)))
+{USES[use]}
+from processes import say
+modules = set(sys.modules)
+"""
+    assert run(source, tmp_path, prelude="") == said(["[]"])
 
 
-def test_work_in_a_pool_that_a_body_was_first_to_use(tmp_path: Path) -> None:
-    """Promise 12: work that is queued in a pool of the program's own keeps its objects, also where a body used that pool first."""
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads here")
+@pytest.mark.parametrize("start", ["threading.Thread(target=wait).start()", "pool.submit(wait)"])
+def test_one_ctrl_c_is_enough(start: str, tmp_path: Path) -> None:
+    """Promise 12: one Ctrl-C ends a script whose thread goes on for ever, as it does without the
+    library; where there are objects, they are torn down."""
+    source = f"""
+import signal, threading
+from concurrent.futures import ThreadPoolExecutor
+
+def interrupt():
+    ended.wait()
+    threading.Event().wait(0.2)  # until the exit waits
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+ended, wait, pool = threading.Event(), threading.Event().wait, ThreadPoolExecutor()
+threading.Thread(target=interrupt, daemon=True).start()
+{start}
+{ENDED}
+"""
+    sources = {use: f"{USES.get(use, '')}\n{source}" for use in ("without", *USES)}
+    results = run_all(sources, tmp_path, prelude="")
+    for ended in results.values():  # from 3.13 on it names the step that Ctrl-C has broken off
+        ended.stderr[:] = [line for line in ended.stderr if "Exception ignored" not in line]
+    without = results.pop("without")
+    assert "HANGS" not in without.stderr
+    assert results == dict.fromkeys(USES, without) | {"teardown": without._replace(said=[["gone"]])}
+
+
+def test_lazy_modules(tmp_path: Path) -> None:
+    """Promise 13: exit loads no module that waits for its first use, and one that cannot be loaded
+    does not have objects torn down while they are in use."""
     source = """
-        from concurrent.futures import ThreadPoolExecutor
+        import importlib.util
 
-        ended, pool = threading.Event(), ThreadPoolExecutor(1)
-        threading._register_atexit(ended.set)
-
-        @memoize
-        def thing():
-            pool.submit(say, "made").result()
-            yield "thing"
-            say("gone")
-
-        def use():
-            ended.wait()
-            threading.Event().wait(0.1)
-            say(f"used {thing()}")
-
+        sys.path.append(".")
+        for name, text in {"lazy": "print('loaded')", "broken": "import no_such_module"}.items():
+            with open(f"{name}.py", "w") as file:
+                file.write(text)
+            spec = importlib.util.find_spec(name)
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
         thing()
-        pool.submit(use)
+        threading.Thread(target=use_late, args=[thing]).start()
         """
-    assert run(source, tmp_path) == said(["made", "used thing", "gone"])
+    assert run(THING + dedent(source) + ENDED, tmp_path) == said(["used", "gone"])
 
 
-def test_an_objects_pool_serves_its_teardown(tmp_path: Path) -> None:
-    """Promise 13: a pool that a body made is the object's own, whoever gave it its first work: the teardown may still use it."""
+def test_a_first_import_during_the_shutdown(tmp_path: Path) -> None:
+    """Promise 13: the library can be imported for the first time when the interpreter shuts down;
+    `atexit` then tears down what it still can."""
     source = """
-        from concurrent.futures import ThreadPoolExecutor
-
-        @memoize
-        def client():
-            with ThreadPoolExecutor(1) as pool:
-                yield pool
-                pool.submit(say, "gone").result()
-
-        client().submit(say, "used").result()
-        """
-    assert run(source, tmp_path) == said(["used", "gone"])
-
-
-def test_a_thread_that_begins_while_atexit_runs(tmp_path: Path) -> None:
-    """Promises 12 and 13: a thread that another atexit hook starts keeps the object that it makes to its end, too."""
-    if refused_at_shutdown("threading.Thread(target=int).start()"):
-        pytest.skip("refuses threads")
-    source = """
-        import atexit
-
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            say("gone")
-
-        def late():
-            thing()
-            threading.Event().wait(0.1)
-            say(f"used {thing()}")
-
-        thing()
-        atexit.register(lambda: threading.Thread(target=late).start())
-        """
-    assert run(source, tmp_path) == said(["made", "gone", "made", "used thing", "gone"])
-
-
-def test_hooks_of_others(tmp_path: Path) -> None:
-    """What others have the interpreter call at its shutdown is called as they say."""
-    assert run("threading._register_atexit(print, 'hook', end='!')", tmp_path) == Ended([], "hook!", [], 0)
-
-
-def test_an_import_during_the_shutdown(tmp_path: Path) -> None:
-    """Promise 13: where the library is first imported when the interpreter shuts down already, `atexit` tears down."""
-    source = """
-import concurrent.futures.thread, threading
+import atexit, threading
+import concurrent.futures.thread  # which cannot be imported later
 
 def late():
     from memoize_once import memoize
+    from processes import say
 
     @memoize
     def thing():
         yield "thing"
-        print("gone")
+        say("gone")
 
-    thing()
+    say(thing() is thing())
 
-threading._register_atexit(late)
 """
-    assert run("", tmp_path, ("-c", source)) == Ended([], "gone\n", [], 0)
+    registers = ["threading._register_atexit", "atexit.register"]
+    sources = {register: f"{source}{register}(late)" for register in registers}
+    by_threading, by_atexit = run_all(sources, tmp_path, prelude="").values()
+    assert by_threading == said(["True", "gone"])
+    assert by_atexit in (said(["True"]), said(["True", "gone"]))
 
 
-@pytest.mark.parametrize("first", ["memoize_once", "concurrent.futures.process", "joblib"])
-@pytest.mark.parametrize("kind", ["concurrent.futures", "joblib.externals.loky"])
-def test_an_objects_processes_serve_its_teardown(first: str, kind: str, tmp_path: Path) -> None:
-    """Promise 13: a teardown may use a pool of processes, also one of a module that is imported after the library."""
-    if "joblib" in first + kind:
-        pytest.importorskip("joblib")
+# Whose threads, whose pools -----------------------------------------------------------------------
+
+
+def test_copies_of_the_library(tmp_path: Path) -> None:
+    """Promise 13: where a process holds several copies of the library, imported anew or vendored
+    under another name, each knows the threads that belong to the objects of the others."""
     source = """
-        @memoize
-        def client():
-            with executor(1) as pool:
-                pool.submit(int).result()
-                yield pool
-                say(f"gone {pool.submit(int).result()}")
+        import importlib
 
-        if __name__ == "__main__":
-            from KIND import ProcessPoolExecutor as executor
-            client()
+        def body():
+            stop = threading.Event()
+            thread = threading.Thread(target=stop.wait)
+            thread.start()
+            yield thread
+            stop.set()
+            thread.join()
+            say("gone")
+
+        memoize(body)()
+        sys.path.insert(0, ".")
+        importlib.import_module("vendored").memoize(body)()
+        for _ in range(3):
+            for name in [name for name in sys.modules if name.startswith("memoize_once")]:
+                del sys.modules[name]
+            importlib.import_module("memoize_once").memoize(body)()
         """
-    ended = run(source.replace("KIND", kind), tmp_path, importing_first(first))
-    assert ended == said(["gone 0"])
+    shutil.copytree(Path(memoize_once.__file__).parent, tmp_path / "vendored")
+    assert run(source, tmp_path) == said(["gone"] * 5)
 
 
-def test_a_pool_of_processes_that_is_dropped(tmp_path: Path) -> None:
-    """Promise 12: work in a pool of processes that nothing refers to keeps its objects to the end, too."""
+def test_start_replaced_by_others(tmp_path: Path) -> None:
+    """Promise 13: the threads of an object are told from the program's also where others have
+    replaced `start`, before or after the import, or where a subclass has its own."""
+    replace = """
+import threading
+
+start = threading.Thread.start
+threading.Thread.start = lambda self: start(self)
+threading.Timer.start = lambda self: start(self)
+"""
     source = """
+class Own(threading.Thread):
+    def start(self):
+        threading.Thread.start(self)
+
+@memoize
+def thing():
+    stop = threading.Event()
+    threads = [threading.Thread(target=stop.wait), Own(target=stop.wait)]
+    for thread in [*threads, threading.Timer(0, stop.wait)]:
+        thread.start()
+    yield "thing"
+    stop.set()
+    for thread in threads:
+        thread.join()
+    say("gone")
+
+thing()
+Own(target=use_late, args=[thing]).start()
+threading.Timer(0, use_late, [thing]).start()
+"""
+    sources = {
+        "before the import": f"{replace}{PRELUDE}{source}{ENDED}",
+        "after the import": f"{PRELUDE}{replace}{source}{ENDED}",
+    }
+    expected = said(["used", "used", "gone"])
+    assert run_all(sources, tmp_path, prelude="") == dict.fromkeys(sources, expected)
+
+
+WORK = {
+    "jobs of a memoized pool use another object": (
+        """
+        @memoize
+        def pool():
+            with ThreadPoolExecutor(2) as pool:
+                yield pool
+            say("pool gone")
+
+        pool().submit(thing).result()
+        for number in range(4):
+            pool().submit(use_late, thing)
+        """,
+        [*["used"] * 4, "gone", "pool gone"],
+    ),
+    "a body was the first to use a pool": (
+        """
+        @memoize
+        def first():
+            pool.submit(say, "made").result()
+            yield "thing"
+
+        pool = ThreadPoolExecutor(1)
+        first()
+        pool.submit(use_late, thing)
+        """,
+        ["made", "used", "gone"],
+    ),
+    "a body submits an endless job to its pool": (
+        """
+        @memoize
+        def endless():
+            stop = threading.Event()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(stop.wait)
+                yield thing()
+                stop.set()
+
+        endless()
+        """,
+        ["gone"],
+    ),
+    "threads wait for the end of the main thread": (
+        """
+        def poll():
+            while threading.main_thread().is_alive():
+                threading.Event().wait(0.01)
+            use_late(thing)
+
+        def join():
+            threading.main_thread().join()
+            use_late(thing)
+
+        thing()
+        threading.Thread(target=poll).start(), threading.Thread(target=join).start()
+        """,
+        ["used", "used", "gone"],
+    ),
+    "daemon threads hang in a body and in a teardown": (
+        """
+        def hang():
+            hanging.release()
+            threading.Event().wait()
+
+        @memoize
+        def made():
+            finalizers.register(made, say, "never gone")
+            hang()
+
+        @memoize
+        def torn_down():
+            yield "torn down"
+            hang()
+
+        thing(), torn_down()
+        hanging = threading.Semaphore(0)
+        threading.Thread(target=made, daemon=True).start()
+        threading.Thread(target=reset, args=[torn_down], daemon=True).start()
+        hanging.acquire(), hanging.acquire()
+        """,
+        ["gone"],
+    ),
+    "a pool of processes works, and is dropped": (
+        """
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
-        from time import sleep
-
-        @memoize
-        def thing():
-            yield "thing"
-            say("gone")
 
         if __name__ == "__main__":
             thing()
-            working = ProcessPoolExecutor(1, get_context("spawn")).submit(sleep, 1)
-            working.add_done_callback(lambda _: say("done"))
+            working = ProcessPoolExecutor(1, get_context("spawn")).submit(time.sleep, 0.5)
+            working.add_done_callback(lambda _: use_late(thing))
+        """,
+        ["used", "gone"],
+    ),
+    "clocks stand still": (
         """
-    assert run(source, tmp_path) == said(["done", "gone"])
-
-
-def test_ctrl_c_while_the_exit_waits(tmp_path: Path) -> None:
-    """Promise 12: Ctrl-C while the exit waits for the program's threads ends that wait; the teardown still runs."""
-    source = """
-        ended, gone = threading.Event(), threading.Event()
-        threading._register_atexit(ended.set)
-
-        @memoize
-        def thing():
-            yield "thing"
-            say("gone")
-            gone.set()
-
-        def interrupt():
-            ended.wait()
-            while not gone.wait(0.05):
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
         thing()
-        threading.Thread(target=interrupt).start()
-        """
-    ended = run(source, tmp_path)
-    assert (ended.said, set(ended.stderr), ended.status) == ([["gone"]], {"KeyboardInterrupt"}, 0)
+        pool = ThreadPoolExecutor(1)
+        pool.submit(use_late, thing)
+        threading.Thread(target=use_late, args=[thing]).start()
+        time.monotonic = time.time = time.perf_counter = lambda: 0.0
+        """,
+        ["used", "used", "gone"],
+    ),
+}
 
 
-def test_without_finalizer_usable_to_the_end(tmp_path: Path) -> None:
-    """Promise 12: an object without a finalizer is there for teardowns, for `atexit`, and for whatever runs last."""
+def test_whose_work_it_is(tmp_path: Path) -> None:
+    """Promises 12 and 13: the program's threads, and the work in its pools, keep its objects to
+    their end; what a body has started, and is at work when it ends, belongs to the object."""
+    sources = {name: THING + dedent(source) + ENDED for name, (source, _) in WORK.items()}
+    ended = run_all(sources, tmp_path)
+    assert ended == {name: said(lines) for name, (_, lines) in WORK.items()}
+
+
+EXECUTORS = [
+    "concurrent.futures.ThreadPoolExecutor",
+    "concurrent.futures.ProcessPoolExecutor",
+    "joblib.externals.loky.ProcessPoolExecutor",
+]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_teardown_may_use_pools(executor: str, tmp_path: Path) -> None:
+    """Promise 13: at exit a teardown may use its own pool, the program's or a new one, of threads
+    or processes, whether their module was imported before the library or after it."""
+    module, _, name = executor.rpartition(".")
+    if not usable(module):
+        pytest.skip(f"no {module} here")
+    new = 0 if NO_THREADS or "loky" in module else 1  # which Python lets nobody start then
+    source = f"""
+@memoize
+def client():
+    with Executor(1) as own:
+        own.submit(int).result()
+        yield own
+        for pool in [own, program, *map(Executor, [1] * {new})]:
+            say(f"teardown {{pool.submit(int).result()}}")
+            pool.shutdown()
+
+if __name__ == "__main__":
+    program = Executor(1)
+    program.submit(int).result()
+    client()
+"""
+    imports = f"from {module} import {name} as Executor\n"
+    firsts = {"library": PRELUDE + imports, "pools": imports + PRELUDE}
+    sources = {first: start + source for first, start in firsts.items()}
+    expected = said(["teardown 0"] * (2 + new))
+    assert run_all(sources, tmp_path, prelude="") == dict.fromkeys(sources, expected)
+
+
+# What is torn down, and when ----------------------------------------------------------------------
+
+
+def test_usable_to_the_end(tmp_path: Path) -> None:
+    """Promises 12 and 13: an object without a finalizer is there for teardowns, for the hook of
+    their errors, for `atexit`, and for what runs last; what `atexit` makes is torn down, too."""
     source = """
         import atexit
 
@@ -629,173 +509,48 @@ def test_without_finalizer_usable_to_the_end(tmp_path: Path) -> None:
             return "settings"
 
         @memoize
-        def thing():
-            yield "thing"
+        def other():
+            yield "other"
             say(f"teardown {settings()}")
+            raise ValueError("fails")
 
-        class Last:
-            def __del__(self, say=say, settings=settings):
-                settings()
-
-        atexit.register(lambda: say(f"atexit {settings()}"))
-        thing(), settings()
-        last = Last()
-        """
-    assert run(source, tmp_path) == said(["made", "teardown settings", "atexit settings"])
-
-
-def test_made_in_atexit(tmp_path: Path) -> None:
-    """Promise 13: what an `atexit` callback makes is torn down by the second line."""
-    source = """
-        import atexit
-
-        @memoize
-        def thing():
-            say("made")
-            yield "thing"
-            say("gone")
-
+        sys.excepthook = lambda kind, error, traceback: say(f"{error}, {settings()}")
         atexit.register(thing)
+        atexit.register(lambda: say(f"atexit {settings()}"))
+        other(), settings()
         """
-    assert run(source, tmp_path) == said(["made", "gone"])
+    lines = ["made", "teardown settings", "fails, settings", "atexit settings", "gone"]
+    assert run(THING + dedent(source), tmp_path) == said(lines)
 
 
-def test_order(tmp_path: Path) -> None:
-    """Promise 12: at exit objects go in the reverse of the order in which their making finished."""
+def test_made_anew_by_teardowns(tmp_path: Path) -> None:
+    """Promise 13: what a teardown makes anew at exit is torn down too, a bounded number of times;
+    what is left then is named, and what was not made anew is not left."""
     source = """
-        @memoize
-        def low():
-            yield "low"
-            say("low")
-
-        @memoize
-        def high():
-            low()
-            yield "high"
-            say("high")
-
-        @memoize
-        def side():
-            yield "side"
-            say("side")
-
-        high(), side()
-        """
-    assert run(source, tmp_path) == said(["side", "high", "low"])
-
-
-def test_a_broken_excepthook_stops_nothing(tmp_path: Path) -> None:
-    """Promise 12: errors go through `sys.excepthook`; a hook that raises itself stops no finalizer and changes no status."""
-    source = """
-        def hook(kind, error, traceback):
-            say(f"hook {error}")
-            sys.exit(7)
-
-        sys.excepthook = hook
-
-        @memoize
-        def thing():
-            finalizers.register(thing, say, "gone")
-            finalizers.register(thing, lambda: 1 / 0)
-
-        thing()
-        """
-    ended = run(source, tmp_path)
-    assert ended == Ended(
-        [["gone", "hook division by zero"]], "", ["ZeroDivisionError: division by zero", "in the teardown of __main__.thing"], 0
-    )
-
-
-def test_no_excepthook_works(tmp_path: Path) -> None:
-    """Promise 12: where not even Python's own hook works, the rest still runs, and the exit status is the script's."""
-    source = """
-        def hook(*_):
-            raise SystemExit(7)
-
-        sys.excepthook = sys.__excepthook__ = hook
-
-        @memoize
-        def thing():
-            finalizers.register(thing, say, "gone")
-            finalizers.register(thing, lambda: 1 / 0)
-
-        thing()
-        """
-    assert run(source, tmp_path) == said(["gone"])
-
-
-@pytest.mark.parametrize("times", [9, 10])
-def test_made_anew_by_teardowns(times: int, tmp_path: Path) -> None:
-    """Promise 13: what a teardown makes anew is torn down too, ten rounds in all; what is left then is named."""
-    source = f"""
-        def end(number):
-            say(f"gone {{number}}")
-            if number < {times}:
-                (odd if number % 2 == 0 else even)(number + 1)
-
-        @memoize(finalizer=end)
-        def even(number):
+        @memoize(key=lambda number: number % 2, finalizer=lambda number: made_anew(number + 1))
+        def made_anew(number):
+            say(number)
             return number
 
-        @memoize(finalizer=end)
-        def odd(number):
-            return number
-
-        even(0)
+        thing(), made_anew(0)
         """
-    ended = run(source, tmp_path)
-    left = ["RuntimeError: left without teardown, since teardowns at exit made it anew 10 times: __main__.even"]
-    assert ended == Ended([[f"gone {number}" for number in range(10)]], "", left if times == 10 else [], 0)
+    [lines], stdout, stderr, status = run(THING + dedent(source), tmp_path)
+    lines.remove("gone")
+    assert lines == [str(number) for number in range(len(lines))]
+    assert len(lines) > 2
+    assert "__main__.made_anew" in str(stderr)
+    assert (stdout, status) == ("", 0)
 
 
-def test_a_daemon_thread_in_a_teardown(tmp_path: Path) -> None:
-    """Promise 12: exit does not wait for a daemon thread that has begun the teardown of an object before it was its turn."""
-    if refused_at_shutdown("threading.Thread(target=int).start()"):
-        pytest.skip("no thread can be started at exit")
+def test_the_log_says_what_exit_waits_for(tmp_path: Path) -> None:
+    """Promise 12: what exit waits for, the log says at INFO, by the thread's name."""
     source = """
-        begun = threading.Event()
+        import logging
 
-        @memoize
-        def low():
-            yield "low"
-            begun.set()
-            threading.Event().wait()
-
-        @memoize
-        def high():
-            yield "high"
-            threading.Thread(target=reset, args=(low,), daemon=True).start()
-            begun.wait()
-            say("gone")
-
-        low(), high()
-        """
-    assert run(source, tmp_path) == said(["gone"])
-
-
-KILLED = {
-    "os._exit": ("os._exit(4)", 4, []),
-    "SIGTERM": ("signal.raise_signal(signal.SIGTERM)", -signal.SIGTERM, []),
-    "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", -getattr(signal, "SIGKILL", 9), []),
-    "SIGTERM-as-exit": (
-        "signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number)); signal.raise_signal(signal.SIGTERM)",
-        128 + signal.SIGTERM,
-        [["gone"]],
-    ),
-}
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals end processes differently here")
-@pytest.mark.parametrize(("statement", "status", "lines"), KILLED.values(), ids=KILLED)
-def test_ends_without_a_shutdown(statement: str, status: int, lines: list[list[str]], tmp_path: Path) -> None:
-    """Promise 13: what ends the process without Python's shutdown tears nothing down; SIGTERM that is turned into `sys.exit` does."""
-    source = f"""
-        @memoize
-        def thing():
-            yield "thing"
-            say("gone")
-
+        logging.basicConfig(level=logging.INFO)
         thing()
-        {statement}
+        threading.Thread(target=use_late, args=[thing], name="the last one").start()
         """
-    assert run(source, tmp_path) == Ended(lines, "", [], status)
+    ended = run(THING + dedent(source) + ENDED, tmp_path)
+    assert ended.said == [["used", "gone"]]
+    assert [line for line in ended.stderr if line.startswith("INFO") and "the last one" in line]

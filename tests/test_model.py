@@ -1,246 +1,175 @@
-"""Promises 1 to 11, 16, 19 and 26 in long random histories, each compared with a model of a few lines."""
-
-from __future__ import annotations
+"""Promises 1 to 11, 16, 19 and 26 in long random histories, compared with a short model."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from scheduler import LONG
 
 from memoize_once import areset, finalizers, memoize, reset
 
-
-class Failure(Exception):
-    """Of a body or of a finalizer."""
-
-
-class Object:
-    """What the model knows of one that is alive."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.value: object = None
-        self.pending: list[str] = []  # finalizers, the last one runs first
-
-
-# each function, and the one that its body calls first
-NEEDS = {
-    "plain": None,
-    "finalized": "plain",
-    "generator": "finalized",
-    "keyed 0": "generator",
-    "keyed 1": None,
-    "coroutine": None,
-    "async generator": "coroutine",
+# The object that each needs, and its finalizers in the order in which they are registered
+OBJECTS: dict[str, tuple[str, list[str]]] = {
+    "plain": ("", []),
+    "generator": ("plain", ["callback", "rest"]),
+    "keyed 0": ("generator", ["callback", "rest", "finalizer"]),
+    "keyed 1": ("", ["callback", "rest", "finalizer"]),
+    "coroutine": ("", []),
+    "async generator": ("coroutine", ["callback", "rest", "finalizer"]),
 }
-ASYNC = ("coroutine", "async generator")
-names = st.sampled_from(list(NEEDS))
+LABELS = [f"{what} of {name}" for name, (_, due) in OBJECTS.items() for what in ["body", *due]]
+names, registered = st.sampled_from(list(OBJECTS)), st.sampled_from(["one", "other"])
 
 
 class Model(RuleBasedStateMachine):
-    """Promises 1 to 11, 16, 19 and 26: after any history of calls, resets, failures and registrations the objects, the order of their
-    teardown, their errors and what is pending are those of the model."""
+    """Promises 1 to 11, 16, 19 and 26: after any history the objects, the order of their teardown,
+    their errors and what is pending are those of the model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.alive: list[Object] = []  # as they were finished
-        self.ran: list[str] = []  # what finalizers say
-        self.failing: set[str] = set()  # bodies and finalizers that fail
-        self.numbers = itertools.count()
-        self.functions = self._functions()
-        self.callbacks = {label: self._callback(label) for label in ("one", "other")}
-
-    def _functions(self) -> dict[str, Any]:
-        def call(name: str) -> Any:
-            return self._call(name)
-
-        def body(name: str) -> object:
-            if need := NEEDS[name]:
-                call(need)
-            self._maybe_fail(f"body of {name}")
-            return object()
+        self.alive: dict[str, list[str]] = {}  # as they were finished, with what is pending
+        self.values: dict[str, object] = {}
+        self.failing: set[str] = set()  # of the bodies and the finalizers
+        self.ran, self.expected = list[str](), list[str]()  # of these
+        self.callbacks = {label: partial(self.run, label) for label in ("one", "other")}
 
         @memoize
-        def plain() -> object:
-            return body("plain")
-
-        @memoize(finalizer=lambda value: self._run("finalizer of finalized"))
-        def finalized() -> object:
-            finalizers.register(finalized, self._run, "callback of finalized")
-            return body("finalized")
+        def plain() -> list[str]:
+            return next(self.body("plain"))
 
         @memoize
-        def generator() -> Generator[object, None, None]:
-            finalizers.register(generator, self._run, "callback of generator")
-            yield body("generator")
-            self._run("rest of generator")
+        def generator() -> Generator[list[str], None, None]:
+            yield from self.body("generator")
 
-        @memoize(key=lambda number: number)
-        def keyed(number: int) -> Generator[object, None, None]:
-            yield body(f"keyed {number}")
-            self._run(f"rest of keyed {number}")
+        @memoize(
+            key=lambda name: name, finalizer=lambda value: self.run(f"finalizer of {value[0]}")
+        )
+        def keyed(name: str) -> Generator[list[str], None, None]:
+            yield from self.body(name)
 
         @memoize
-        async def coroutine() -> object:
+        async def coroutine() -> list[str]:
             await asyncio.sleep(0)
-            return body("coroutine")
+            return next(self.body("coroutine"))
 
-        async def finalize(value: object) -> None:
-            await asyncio.sleep(0)
-            self._run("finalizer of async generator")
-
-        @memoize(finalizer=finalize)
-        async def async_generator() -> AsyncGenerator[object, None]:
+        @memoize(finalizer=lambda value: self.run(f"finalizer of {value[0]}"))
+        async def async_generator() -> AsyncGenerator[list[str], None]:
             await coroutine()
-            self._maybe_fail("body of async generator")
-            yield object()
-            await asyncio.sleep(0)
-            self._run("rest of async generator")
+            for value in self.body("async generator"):
+                yield value
+                await asyncio.sleep(0)
 
-        self.twins: dict[str, Any] = {
-            "plain": plain,
-            "finalized": finalized,
-            "generator": generator,
-            "keyed 0": keyed,
-            "keyed 1": keyed,
-            "coroutine": coroutine,
-            "async generator": async_generator,
-        }
-        return self.twins | {"keyed 0": lambda: keyed(0), "keyed 1": lambda: keyed(1)}
+        functions = plain, generator, keyed, keyed, coroutine, async_generator
+        self.functions: dict[str, Any] = dict(zip(OBJECTS, functions, strict=True))
 
-    def _call(self, name: str) -> Any:
-        result = self.functions[name]()
-        return self.runner.run(result) if name in ASYNC else result
+    def body(self, name: str) -> Generator[list[str], None, None]:
+        need, due = OBJECTS[name]
+        if need and need != "coroutine":
+            self.give(need)
+        if due:
+            finalizers.register(self.functions[name], self.run, f"callback of {name}")
+        self.run(f"body of {name}")
+        yield [name]
+        self.run(f"rest of {name}")
 
-    def _maybe_fail(self, label: str) -> None:
-        if label in self.failing:
-            raise Failure(label)
-
-    def _run(self, label: str) -> None:
+    def run(self, label: str) -> None:
         self.ran.append(label)
-        self._maybe_fail(label)
+        if label in self.failing:
+            raise ArithmeticError(label)
 
-    def _callback(self, label: str) -> Callable[[], None]:
-        return lambda: self._run(label)
+    def give(self, name: str) -> object:
+        given = self.functions[name](*[name] * ("keyed" in name))
+        return self.runner.run(given) if asyncio.iscoroutine(given) else given
 
-    # the model
-
-    def _held(self, name: str) -> Object | None:
-        return next((each for each in self.alive if each.name == name), None)
-
-    def _made(self, name: str) -> bool:
-        """Has the model make what a call makes; says whether all bodies succeed."""
-        if self._held(name):
+    def makes(self, name: str) -> bool:
+        """Whether a call gives an object, by the model."""
+        need, due = OBJECTS[name]
+        if name in self.alive:
             return True
-        need = NEEDS[name]
-        if need and not self._made(need):
-            return self._failed(name)
+        if need and not self.makes(need):
+            return False
+        self.expected.append(f"body of {name}")
         if f"body of {name}" in self.failing:
-            return self._failed(name)
-        made = Object(name)
-        if name in ("finalized", "generator"):
-            made.pending.append(f"callback of {name}")
-        if "generator" in name or "keyed" in name:
-            made.pending.append(f"rest of {name}")
-        if name in ("finalized", "async generator"):
-            made.pending.append(f"finalizer of {name}")
-        self.alive.append(made)
+            self.expected += [f"callback of {name}"] * bool(due)
+            return False
+        self.alive[name] = [f"{what} of {name}" for what in due]
+        self.values.pop(name, None)
         return True
-
-    def _failed(self, name: str) -> bool:
-        # both register before they need anything
-        self.expected += [f"callback of {name}"] if name in ("finalized", "generator") else []
-        return False
-
-    # what is done
 
     @rule(name=names)
     def call(self, name: str) -> None:
-        self.ran.clear()
-        self.expected: list[str] = []
-        succeeds = self._made(name)
+        succeeds = self.makes(name)
         try:
-            value = self._call(name)
-        except Failure:
+            value = self.give(name)
+        except ArithmeticError:
             assert not succeeds
         else:
             assert succeeds
-            held = self._held(name)
-            assert held is not None
-            assert held.value in (None, value)
-            held.value = value
-        assert sorted(self.ran) == sorted(self.expected)
+            assert self.values.setdefault(name, value) is value
 
     @rule(chosen=st.lists(names, max_size=3), from_a_coroutine=st.booleans())
     def reset(self, chosen: list[str], from_a_coroutine: bool) -> None:
         """Of everything where nothing is chosen."""
-        self.ran.clear()
-        twins = [self.twins[name] for name in chosen]
-        gone = [each for each in reversed(self.alive) if not chosen or self.twins[each.name] in twins]
-        expected = [label for each in gone for label in reversed(each.pending)]
+        functions = [self.functions[name] for name in chosen]
+        gone = [x for x in self.alive if not chosen or self.functions[x] in functions]
+        due = [label for x in reversed(gone) for label in reversed(self.alive.pop(x))]
+        self.expected += due
         errors: list[str] = []
         try:
-            self.runner.run(areset(*twins)) if from_a_coroutine else reset(*twins)
+            self.runner.run(areset(*functions)) if from_a_coroutine else reset(*functions)
         except ExceptionGroup as group:
             errors = [str(error) for error in group.exceptions]
-        assert self.ran == expected
-        assert errors == [label for label in expected if label in self.failing]
-        self.alive = [each for each in self.alive if each not in gone]
+        assert errors == [label for label in due if label in self.failing]
 
-    @rule(label=st.sampled_from([*(f"body of {name}" for name in NEEDS), "rest of generator", "finalizer of async generator", "one"]))
-    def fail_from_now_on(self, label: str) -> None:
-        self.failing.add(label)
+    @rule(labels=st.sets(st.sampled_from([*LABELS, "one"]), max_size=4))
+    def fail_from_now_on(self, labels: set[str]) -> None:
+        self.failing = labels
 
-    @precondition(lambda self: self.failing)
-    @rule()
-    def fail_no_more(self) -> None:
-        self.failing.clear()
-
-    def _holders(self, name: str) -> list[Object]:
-        return [each for each in self.alive if self.twins[each.name] is self.twins[name]]
-
-    @rule(name=names, label=st.sampled_from(["one", "other"]))
+    @rule(name=names, label=registered)
     def register(self, name: str, label: str) -> None:
-        holders = self._holders(name)
+        held = self.held(name)
         try:
-            finalizers.register(self.twins[name], self.callbacks[label])
+            finalizers.register(self.functions[name], self.callbacks[label])
         except LookupError:
-            assert len(holders) != 1
+            assert len(held) != 1
         else:
-            (holder,) = holders
-            holder.pending.append(label)
+            assert len(held) == 1
+            self.alive[held[0]].append(label)
 
-    @rule(name=names, label=st.sampled_from(["one", "other"]))
+    @rule(name=names, label=registered)
     def unregister(self, name: str, label: str) -> None:
-        finalizers.unregister(self.twins[name], self.callbacks[label])
-        for holder in self._holders(name):
-            holder.pending = [each for each in holder.pending if each != label]
+        finalizers.unregister(self.functions[name], self.callbacks[label])
+        for held in self.held(name):
+            self.alive[held] = [each for each in self.alive[held] if each != label]
+
+    def held(self, name: str) -> list[str]:
+        """What the function holds, under all its keys."""
+        return [each for each in self.alive if self.functions[each] is self.functions[name]]
 
     @invariant()
-    def what_is_pending(self) -> None:
-        assert len(finalizers) == sum(len(each.pending) for each in self.alive)
-        assert list(finalizers) == [self.twins[each.name] for each in reversed(self.alive) if each.pending]
-        for name, twin in self.twins.items():
-            assert (twin in finalizers) == any(each.pending for each in self._holders(name))
+    def agrees(self) -> None:
+        assert self.ran == self.expected
+        pending = [self.functions[name] for name in reversed(self.alive) if self.alive[name]]
+        assert list(finalizers) == pending
+        assert len(finalizers) == sum(map(len, self.alive.values()))
+        assert all((each in finalizers) == (each in pending) for each in self.functions.values())
 
     def teardown(self) -> None:
-        self.failing.clear()
+        self.failing = set()
         reset()
         self.runner.close()
 
 
 TestHistories: Any = Model.TestCase
 TestHistories.settings = settings(
-    max_examples=2000 if LONG else 150,
+    max_examples=2000 if LONG else 60,
     stateful_step_count=200 if LONG else 50,
     derandomize=not LONG,
     deadline=None,
-    database=None,
     suppress_health_check=list(HealthCheck),
 )

@@ -1,50 +1,77 @@
-"""What is installed: the names, the version and the files."""
+"""What is installed: the names, the version, the files and their size."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from importlib import metadata, resources
+from pathlib import Path
 
 import memoize_once
 
 
 def test_public_names() -> None:
-    """The public names are those of the documentation, and show the package as the place to import from."""
-    assert sorted(memoize_once.__all__) == ["DeadlockError", "__version__", "areset", "finalizers", "memoize", "reset"]
+    """The public names are these, and show the package as the place to import from."""
+    expected = ["DeadlockError", "__version__", "areset", "finalizers", "memoize", "reset"]
+    assert sorted(memoize_once.__all__) == expected
     for name in ("DeadlockError", "areset", "memoize", "reset"):
         assert getattr(memoize_once, name).__module__ == "memoize_once"
         assert "New in 0.1.0." in getattr(memoize_once, name).__doc__
 
 
-def test_version() -> None:
-    """The version is that of the installed distribution."""
+def test_metadata() -> None:
+    """The version is that of the installed distribution, which needs `decorator` at run time and
+    nothing else, and has the marker for type checkers."""
     assert memoize_once.__version__ == metadata.version("memoize_once")
-
-
-def test_requirements() -> None:
-    """At run time the package needs `decorator` and nothing else."""
     required = [r for r in metadata.requires("memoize_once") or [] if "extra ==" not in r]
     assert [r.split()[0].partition(">")[0] for r in required] == ["decorator"]
-
-
-def test_typed() -> None:
-    """Type checkers find the marker."""
     assert resources.files("memoize_once").joinpath("py.typed").is_file()
 
 
 def test_import() -> None:
-    """Importing it imports neither asyncio nor pytest, warns of nothing and prints nothing."""
-    code = "import sys, memoize_once; print(sorted({'asyncio', 'pytest', '_pytest', 'inspect'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr, done.returncode) == ("['inspect']\n", "", 0)
+    """Importing it imports neither asyncio nor pytest, warns of nothing and prints nothing, and
+    replaces nothing in threading and concurrent.futures."""
+    code = """if True:
+        import concurrent.futures.thread, sys, threading
+        places = [threading, threading.Thread, threading.Timer, concurrent.futures.thread,
+                  concurrent.futures.ThreadPoolExecutor]
+        before = [dict(vars(place)) for place in places]
+        import memoize_once
+        assert [dict(vars(place)) for place in places] == before
+        print({"asyncio", "pytest", "_pytest"} & set(sys.modules))
+    """
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("set()\n", "", 0)
 
 
-def test_executors() -> None:
-    """What the library notes in threads and executors changes nothing about them."""
-    begun: list[str] = []
-    with ThreadPoolExecutor(1, thread_name_prefix="mine", initializer=begun.append, initargs=("begun",)) as pool:
-        assert pool.submit(lambda: threading.current_thread().name).result() == "mine_0"
-    assert begun == ["begun"]
+def statements(tree: ast.AST) -> int:
+    """How many statements there are, docstrings left out."""
+    nodes = list(ast.walk(tree))
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    documented = sum(isinstance(node, kinds) and bool(ast.get_docstring(node)) for node in nodes)
+    return sum(isinstance(node, ast.stmt) for node in nodes) - documented
+
+
+def long_functions(tree: ast.AST) -> Iterator[str]:
+    """The names of functions with more than 40 lines beside their docstrings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            documentation = (ast.get_docstring(node) or "").splitlines()
+            if (node.end_lineno or 0) - node.lineno + 1 - len(documentation) > 40:
+                yield node.name
+
+
+def test_size() -> None:
+    """Size: at most 1,050 statements, 320 in a module, 40 lines in a function without its docstring
+    and 100 columns in a line."""
+    folder = Path(memoize_once.__file__).parent
+    texts = {path.name: path.read_text() for path in folder.glob("*.py")}
+    trees = {name: ast.parse(text) for name, text in texts.items()}
+    counts = {name: statements(tree) for name, tree in trees.items()}
+    assert max(counts.values()) <= 320, counts
+    assert sum(counts.values()) <= 1050, counts
+    assert [name for tree in trees.values() for name in long_functions(tree)] == []
+    assert [line for text in texts.values() for line in text.splitlines() if len(line) > 100] == []

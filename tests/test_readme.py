@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from readme import TEXT, Block, blocks, file, name_of
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"^## ([^\n]+)$|^```(\w+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-
-
-def scripts() -> list[tuple[str, str, str | None]]:
-    """Each section's blocks of Python, with the output that stands below it, if any."""
-    found: list[tuple[str, str, str | None]] = []
-    section = "start"
-    for heading, language, text in BLOCKS:
-        if heading:
-            section = heading
-        elif language == "python":
-            found.append((section, text, None))
-        elif language == "text":
-            found[-1] = (*found[-1][:2], text)
-    return found
-
-
-FILES = [text for _, text, _ in scripts() if re.match(r"# \w+\.py\n", text)]
-SCRIPTS = [pytest.param(text, output, id=section) for section, text, output in scripts() if text not in FILES]
+SCRIPTS = [
+    pytest.param(block.text, following.text * (following.language == "text"), id=block.section)
+    for block, following in pairwise([*blocks(), Block("", "", "")])
+    if block.language == "python" and not name_of(block)
+]
 
 
 @pytest.mark.parametrize(("script", "output"), SCRIPTS)
-def test_scripts(script: str, output: str | None, tmp_path: Path) -> None:
-    """Each block runs by itself, without warnings, and prints what stands below it."""
+def test_scripts(script: str, output: str, tmp_path: Path) -> None:
+    """Each script runs by itself, without warnings, and prints what stands below it."""
     path = tmp_path / "script.py"
     path.write_text(script)
-    done = subprocess.run([sys.executable, "-W", "error", path], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    stderr = re.sub(r'.*"GET / HTTP/1.1" 200 -\n', "", done.stderr)
-    assert (stderr, done.returncode) == ("", 0)
-    assert output is None or done.stdout == output
+    command = [sys.executable, "-W", "error", str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stderr, done.stdout) == ("", output)
+    assert done.returncode == (143 if "SIGTERM" in script else 0)
 
 
-def test_files(pytester: pytest.Pytester) -> None:
-    """The blocks that are files of a test suite work together, under pytest-xdist too."""
-    texts: dict[str, str] = {}
-    for text in FILES:
-        name = text.split()[1]
-        texts[name] = texts.get(name, "") + text
-    for name, text in texts.items():
-        (pytester.path / name).write_text(text)
-    for options in ([], ["-n", "2"]):
-        pytester.runpytest_subprocess("-p", "no:cacheprovider", *options).assert_outcomes(passed=2)
+@pytest.mark.parametrize("options", [[], ["-p", "xdist", "-n", "2"]], ids=["alone", "workers"])
+def test_files(
+    options: list[str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of a test suite work together, in the workers of pytest-xdist too."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeconftest(file("conftest.py"))
+    pytester.makepyfile("def test_it(server): assert server.fileno() >= 0")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    result.assert_outcomes(passed=1)
 
 
 def test_commands() -> None:
-    """The second block of commands is the one that runs all tests."""
-    commands = [text for _, language, text in BLOCKS if language == "sh"]
+    """The first two blocks of commands run the application's tests, and then all."""
+    commands = [block.text for block in blocks() if block.language == "sh"]
     assert len(commands) == 2
-    assert commands[0].endswith("pytest -n 2 tests/application\n")
-    assert commands[1].endswith("pytest\n")
+    assert commands[0].endswith("-m pytest -n 2 tests/application\n")
+    assert commands[1].endswith("-m pytest -n 2\n")
+
+
+def test_size() -> None:
+    """It can be read in one sitting, and in a terminal."""
+    lines = TEXT.splitlines()
+    assert len(lines) <= 420
+    assert [line for line in lines if len(line) > 120 and not line.startswith("http")] == []

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Any
 
+import memoize_once
+
 LIMIT = 30  # seconds, for what would otherwise hang
+_LIBRARY = os.path.dirname(memoize_once.__file__)
 
 
 def collect() -> None:
     """Collects all garbage."""
-    for _ in range(5):  # PyPy finds in one round what the last has left
+    for _ in range(1 if sys.implementation.name == "cpython" else 5):  # PyPy needs several rounds
         gc.collect()
+
+
+def _waiting(frame: FrameType | None) -> bool:
+    """Whether the innermost frame waits for another thread's object."""
+    while frame and frame.f_globals.get("__name__") in ("queue", "threading"):  # PyPy's are Python
+        frame = frame.f_back
+    return (
+        frame is not None
+        and frame.f_code.co_name == "wait"
+        and frame.f_code.co_filename.startswith(_LIBRARY)
+        and not {"woken", "gate"}.isdisjoint(frame.f_locals)
+    )
+
+
+def until_it_waits(thread: int) -> None:
+    """Returns when the thread with this number waits for another one's object."""
+    while not _waiting(sys._current_frames()[thread]):
+        time.sleep(0.001)
 
 
 class Call(threading.Thread):
@@ -36,34 +58,27 @@ class Call(threading.Thread):
             self._outcome = (None, error)
 
     def result(self) -> Any:
-        self.join(LIMIT)
-        assert not self.is_alive(), "the call hangs"
-        value, error = self._outcome
-        if error is not None:
+        """What it returned; raises what it raised."""
+        if (error := self.error()) is not None:
             raise error
-        return value
+        return self._outcome[0]
 
     def error(self) -> BaseException | None:
         self.join(LIMIT)
         assert not self.is_alive(), "the call hangs"
         return self._outcome[1]
 
-    def stands_in(self, function: str) -> FrameType | None:
-        """The frame of the innermost Python function, if that has this name."""
-        frame = sys._current_frames().get(self.ident or 0)
-        return frame if frame and frame.f_code.co_name == function else None
-
     def until_it_waits(self) -> Call:
         """Returns when the thread waits for another one's object."""
-        while self.is_alive():
-            if (frame := self.stands_in("wait")) and "gate" in frame.f_locals:
-                return self
-            time.sleep(0.001)
-        raise AssertionError(f"it does not wait, it ended with {self._outcome}")
+        try:
+            until_it_waits(self.ident or 0)
+        except KeyError:
+            raise AssertionError(f"it does not wait, it ended with {self._outcome}") from None
+        return self
 
 
 class Point:
-    """A place in a body where the test can hold it: the body `pass_`es, the test waits for it to be `reached` and lets it `go`."""
+    """Where a body can be held: it has to `pass_`, the test waits until it is `reached`."""
 
     def __init__(self) -> None:
         self._reached, self._go = threading.Event(), threading.Event()
@@ -77,3 +92,30 @@ class Point:
 
     def go(self) -> None:
         self._go.set()
+
+
+def server(
+    ran: list[str], name: str = "down", point: Point | None = None, held: str = ""
+) -> Callable[[], str]:
+    """A memoized function whose object says when it is torn down, and which can be held at the
+    point while the object is made or torn down."""
+
+    @memoize_once.memoize
+    def thing() -> Generator[str, None, None]:
+        if point and held == "made":
+            point.pass_()
+        yield name
+        if point and held == "torn down":
+            point.pass_()
+        ran.append(name)
+
+    return thing
+
+
+def busy(thing: Callable[[], object], point: Point, held: str) -> Call:
+    """A thread that makes its object, or tears it down, and has reached the point."""
+    if held == "torn down":
+        thing()
+    call = Call(thing) if held == "made" else Call(memoize_once.reset, thing)
+    point.reached()
+    return call

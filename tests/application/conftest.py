@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 from application import notes
-from application.gateway import Application, Client, figures, started
+from application.gateway import Application, Client, started, story
 
 from memoize_once import memoize, reset
 
-reports = pytest.StashKey[list[str]]()
+stories = pytest.StashKey[list[tuple[str, float]]]()
 
 
 @pytest.fixture(scope="session")
 @memoize
 def port() -> int:
-    """0: the system chooses a free one when the application binds it, so that no other process can take it in between."""
+    """0: the system chooses a free port when the application binds it."""
     return 0
 
 
@@ -29,10 +29,11 @@ def port() -> int:
 @memoize
 def database() -> Generator[sqlite3.Connection, None, None]:
     """A connection to the database that the application reads and writes."""
-    # not in tmp_path, which belongs to one session
-    with tempfile.TemporaryDirectory() as folder, closing(sqlite3.connect(Path(folder, "notes.db"), isolation_level=None)) as connection:
-        connection.executescript(notes.SCHEMA)
-        yield connection
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which belongs to one session
+        path = Path(folder, "notes.db")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.executescript(notes.SCHEMA)
+            yield connection
 
 
 @pytest.fixture(scope="session")
@@ -59,32 +60,41 @@ def used(request: pytest.FixtureRequest, application: Application) -> None:
 
 @pytest.fixture(autouse=True)
 def no_objects() -> None:
-    """Stands in for the fixture that tears everything down after each of the other tests: here objects are meant to stay."""
+    """Stands in for the fixture that resets after each of the other tests: here objects stay."""
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of pytest-xdist tears down here, since the controller kills it 10 seconds after its session. Everywhere else the
-    process may hold another session, and its end is early enough."""
-    if hasattr(session.config, "workerinput") and started:
+@pytest.fixture(scope="session", autouse=True)
+def torn_down(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A worker of pytest-xdist runs one session, and is killed ten seconds after it: its objects go
+    before that. Any other process may run a second session, which then gets the same objects."""
+    yield
+    if hasattr(request.config, "workerinput"):
         reset()
-        session.config.workeroutput["application"] = figures()  # type: ignore[attr-defined]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Workers send what they have to tell to the process that reports."""
+    if started and (worker := getattr(session.config, "workerinput", None)):
+        told = story(f"Worker {worker['workerid']}")
+        session.config.workeroutput["story"] = told  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """The controller takes in what its workers report; one that has crashed does not."""
-    if report := getattr(node, "workeroutput", {}).get("application"):
-        node.config.stash.setdefault(reports, []).append(f"{node.gateway.id}: {report}")
+    """The reporting process takes in what a worker tells; one that has crashed tells nothing."""
+    if told := getattr(node, "workeroutput", {}).get("story"):
+        node.config.stash.setdefault(stories, []).append(told)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """One line for each process that had an application."""
-    lines: list[str] = config.stash.get(reports, [])
-    lines.sort()
-    if started:
-        lines.append(f"main: {figures()}")
-    if lines:
-        terminalreporter.section("applications")
-        for line in lines:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What was saved, in sentences."""
+    told = sorted([*config.stash.get(stories, []), *([story("This process")] if started else [])])
+    if told:
+        lines, seconds = zip(*told, strict=True)
+        terminalreporter.section("what @memoize saved")
+        for line in ("All tests here need a web application that runs beside them.", *lines):
             terminalreporter.line(line)
+        more = f"Starting one for each module would have taken {sum(seconds):.2f} s more."
+        terminalreporter.line(more)

@@ -1,4 +1,4 @@
-"""The application in a process of its own, at the other end of an execnet gateway, and what that has cost."""
+"""The application in a process of its own, at the other end of an execnet gateway."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ class Client(requests.Session):
         self.base = url
         self.trust_env = False  # no proxy stands between
 
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:  # type: ignore[override]
         kwargs.setdefault("timeout", LIMIT)
-        return super().request(method, f"{self.base}{url!s}", *args, **kwargs)
+        return super().request(method, f"{self.base}{url}", *args, **kwargs)
 
 
 class Application:
-    """A running application."""
+    """A running application, and what it has cost."""
 
     def __init__(self, port: int, path: str) -> None:
         begin = time.perf_counter()
         self.modules: set[str] = set()  # those that have used it
-        self.requests = 0
-        self.seconds_to_tear_down: float | None = None
+        self.stopped = "stops it at its exit"
         self.gateway = execnet.makegateway("popen")
         try:
             self._channel = self.gateway.remote_exec(notes)
@@ -43,30 +42,17 @@ class Application:
         except BaseException:
             self._end()
             raise
-        self.seconds_to_make = time.perf_counter() - begin
+        self.seconds = time.perf_counter() - begin
         started.append(self)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def client(self) -> Client:
-        return Client(self.url)
-
-    def ask(self) -> int:
-        """How many requests it has answered. It counts them itself, this one too."""
-        with self.client() as client:
-            self.requests = client.get("/statistics").json()["requests"]
-        return self.requests
+        return Client(f"http://127.0.0.1:{self.port}")
 
     def close(self) -> None:
         begin = time.perf_counter()
-        try:
-            self.ask()
-            self._channel.close()
-        finally:
-            self._end()
-        self.seconds_to_tear_down = time.perf_counter() - begin
+        self._channel.close()
+        self._end()
+        self.stopped = f"stopped it in {time.perf_counter() - begin:.2f} s"
 
     def _end(self) -> None:
         # group.terminate() does the same in threads, which CPython 3.12.1 refuses to start at exit
@@ -75,14 +61,13 @@ class Application:
         self.gateway._io.wait()
 
 
-def figures() -> str:
-    """What the applications of this process have cost, and saved where each module would have had one of its own."""
-    modules = set().union(*(application.modules for application in started))
-    to_make = sum(application.seconds_to_make for application in started)
-    if any(application.seconds_to_tear_down is None for application in started):
-        torn_down = "to be torn down at exit"
-    else:
-        torn_down = f"torn down in {sum(application.seconds_to_tear_down or 0 for application in started):.2f} s"
-    served = sum(application.requests if application.seconds_to_tear_down else application.ask() for application in started)
-    saved = (len(modules) - len(started)) * to_make / len(started)
-    return f"{len(started)} made in {to_make:.2f} s, {served} requests served, {torn_down}, {saved:.2f} s saved, modules: {len(modules)}"
+def story(process: str) -> tuple[str, float]:
+    """What this process did with its application, for a reader who has never heard of it, and how
+    much longer one for each module would have taken."""
+    [application] = started
+    count = len(application.modules)
+    modules = f"{count} test module{'s' * (count > 1)}"
+    return (
+        f"{process} started it in {application.seconds:.2f} s, shared it among {modules}, "
+        f"and {application.stopped}."
+    ), application.seconds * (count - 1)

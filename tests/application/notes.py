@@ -1,6 +1,6 @@
-"""Notes and counters over HTTP, kept in an SQLite file: a WSGI application, and tornado that serves it.
+"""Notes and counters over HTTP, kept in SQLite: a WSGI application, and tornado that serves it.
 
-An execnet gateway runs the text of this module in a process of its own, so it imports nothing from beside it.
+An execnet gateway runs the text of this module in a process of its own: it stands by itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -46,18 +46,19 @@ class RefusedError(Exception):
 
 
 class Service:
-    """The WSGI application. It answers in several threads at once, each request with a connection of its own."""
+    """The WSGI application, which several threads run at once."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._requests = 0
-        self._routes: list[tuple[str, dict[str, Callable[..., Answer]]]] = [
-            (r"/notes", {"GET": self.search, "POST": self.add}),
-            (r"/notes/(\d{1,18})", {"GET": self.read, "PUT": self.replace, "DELETE": self.delete}),
-            (r"/counters/([^/]+)", {"GET": self.value, "POST": self.count}),
-            (r"/statistics", {"GET": self.statistics}),
-        ]
+        note = {"GET": self.read, "PUT": self.replace, "DELETE": self.delete}
+        self._routes: dict[str, dict[str, Callable[..., Answer]]] = {
+            r"/notes": {"GET": self.search, "POST": self.add},
+            r"/notes/(\d{1,18})": note,
+            r"/counters/([^/]+)": {"GET": self.value, "POST": self.count},
+            r"/statistics": {"GET": self.statistics},
+        }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with self._lock:
@@ -67,40 +68,35 @@ class Service:
         except RefusedError as refused:
             status, body, headers = refused.answer
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
-        if body is not None:
-            headers = {"Content-Type": "application/json", **headers}
-        start_response(f"{status.value} {status.phrase}", [*headers.items(), ("Content-Length", str(len(content)))])
+        headers |= {"Content-Length": str(len(content))}
+        if content:
+            headers |= {"Content-Type": "application/json"}
+        start_response(f"{status.value} {status.phrase}", list(headers.items()))
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
 
     def answer(self, environ: WSGIEnvironment) -> Answer:
         method = environ["REQUEST_METHOD"].replace("HEAD", "GET")
         try:
-            path = environ["PATH_INFO"].encode("latin-1").decode()  # WSGI hands bytes on as if they were Latin-1
+            path = environ["PATH_INFO"].encode("latin-1").decode()  # WSGI takes bytes for Latin-1
         except UnicodeDecodeError:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "the path is not UTF-8") from None
-        for pattern, methods in self._routes:
+        for pattern, methods in self._routes.items():
             if match := re.fullmatch(pattern, path):
                 if method not in methods:
-                    allow = ", ".join(["HEAD", *methods] if "GET" in methods else methods)
-                    raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} does not go with {path}", {"Allow": allow})
+                    allow = {"Allow": ", ".join(["HEAD", *methods])}
+                    reason = f"{method} does not go with {path}"
+                    raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow)
                 return methods[method](environ, *match.groups())
         raise RefusedError(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
-    @contextmanager
-    def database(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, isolation_level=None)  # each statement is a transaction
-        try:
-            yield connection
-        finally:
-            connection.close()
-
     def execute(self, statement: str, *arguments: object) -> list[Any]:
-        with self.database() as connection:
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
             return connection.execute(statement, arguments).fetchall()
 
     def search(self, environ: WSGIEnvironment) -> Answer:
         wanted = parse_qs(environ["QUERY_STRING"]).get("search", [""])[0]
-        rows = self.execute("SELECT id, text FROM notes WHERE instr(text, ?) ORDER BY id", wanted)
+        select = "SELECT id, text FROM notes WHERE instr(text, ?) ORDER BY id"
+        rows = self.execute(select, wanted)
         return HTTPStatus.OK, [{"id": number, "text": text} for number, text in rows], {}
 
     def add(self, environ: WSGIEnvironment) -> Answer:
@@ -112,7 +108,8 @@ class Service:
         return _note(number, self.execute("SELECT text FROM notes WHERE id = ?", int(number)))
 
     def replace(self, environ: WSGIEnvironment, number: str) -> Answer:
-        return _note(number, self.execute("UPDATE notes SET text = ? WHERE id = ? RETURNING text", _text(environ), int(number)))
+        update = "UPDATE notes SET text = ? WHERE id = ? RETURNING text"
+        return _note(number, self.execute(update, _text(environ), int(number)))
 
     def delete(self, environ: WSGIEnvironment, number: str) -> Answer:
         _note(number, self.execute("DELETE FROM notes WHERE id = ? RETURNING text", int(number)))
@@ -123,9 +120,10 @@ class Service:
         return HTTPStatus.OK, {"name": name, "value": rows[0][0] if rows else 0}, {}
 
     def count(self, environ: WSGIEnvironment, name: str) -> Answer:
-        [(value,)] = self.execute(
-            "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value", name
+        count = (
+            "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
         )
+        [(value,)] = self.execute(f"{count} RETURNING value", name)
         return HTTPStatus.OK, {"name": name, "value": value}, {}
 
     def statistics(self, environ: WSGIEnvironment) -> Answer:
@@ -147,14 +145,16 @@ def _text(environ: WSGIEnvironment) -> str:
         text = body["text"]
         text.encode()  # half a surrogate pair is no text
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise RefusedError(HTTPStatus.BAD_REQUEST, 'a note is an object like {"text": "..."}') from None
+        reason = 'a note is an object like {"text": "..."}'
+        raise RefusedError(HTTPStatus.BAD_REQUEST, reason) from None
     if not 0 < len(text) <= LONGEST:
         raise RefusedError(HTTPStatus.BAD_REQUEST, f"a note has 1 to {LONGEST} characters")
     return str(text)
 
 
 async def serve(channel: Any) -> None:
-    """Binds the port that the channel brings, reports the one that it got, and serves until the channel closes."""
+    """Binds the port that the channel brings, reports the one that it got, and serves until the
+    channel closes."""
     port, path = channel.receive()
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
     logging.getLogger("tornado.access").disabled = True  # refusals are what tests ask for
@@ -174,5 +174,7 @@ if __name__ == "__channelexec__":
     # for those who count processes: one file for each, with the process that has started it
     if folder := os.environ.get("APPLICATION_PIDS"):
         Path(folder, str(os.getpid())).write_text(str(os.getppid()))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too, which the tests' process ends
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches this process too, which the tests' process ends
     asyncio.run(serve(channel))  # type: ignore[name-defined]  # noqa: F821  execnet puts it there

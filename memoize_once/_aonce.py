@@ -3,7 +3,7 @@
 States, order, finalizers and waits are those of `_once`. What differs is who does the work:
 
 1. The body runs in a task of its own, the keeper, on the loop of the first caller. Callers come and
-   go, each with a future in `callers`; when all of these are done, the keeper is cancelled, once.
+   go; when the last that `callers` holds has gone, the keeper is cancelled, once.
 2. An async generator is entered and exited by its keeper, which waits in between. The keeper is
    hidden from `asyncio.all_tasks()`, or the end of the loop would cancel it with everything else;
    so any cancel that it gets comes from its callers or from a scope inside the generator.
@@ -94,7 +94,7 @@ class AsyncEntry(Entry):
         super().__init__(memoized, key)
         self.home = home_of(loop)
         self.loop = loop  # None in a child that inherits the object
-        self.callers = [caller]  # who wait for it to be made, the longest waiting first
+        self.callers = {caller: None}  # who wait for it to be made, the longest waiting first
         self.cancelled = False  # the body has been told
         self.error: BaseException | None = None  # of the body, for the first caller that is left
         self.thrown: BaseException | None = None  # into the generator, by a scope at its `yield`
@@ -177,7 +177,7 @@ class AsyncEntry(Entry):
     async def desert(self, caller: object) -> None:
         """A caller has been cancelled. If it was the last, the body is cancelled, and the caller
         goes on when that has cleaned up."""
-        self.callers.remove(caller)
+        self.callers.pop(caller, None)  # the end of the loop may have been faster
         if self.callers:
             return
         self.loop.call_soon_threadsafe(self.cancel)
@@ -359,7 +359,7 @@ class AsyncOnce(Once):
             if state == GONE:
                 continue
             if state == MAKING and found is not entry and not from_inside:
-                found.callers.append(caller)
+                found.callers[caller] = None
             try:
                 with Wait(found, state):
                     await changed(found, state)
@@ -369,7 +369,7 @@ class AsyncOnce(Once):
                 raise
             if state == MAKING and found.number >= 0:
                 return found.object
-            if found.error is not None and found.callers[:1] == [caller]:
+            if found.error is not None and list(found.callers)[:1] == [caller]:
                 error, found.error = found.error, None
                 raise error
 

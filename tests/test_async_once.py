@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import subprocess
-import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -48,13 +46,6 @@ async def test_every_await_returns_the_first_object(value: object) -> None:
     for thing in both(body):
         assert await thing(1) is await thing(2) is await thing(3) is value
     assert made == [1, 1]
-
-
-def test_asyncio_is_imported_late() -> None:
-    """Importing the library and memoizing plain functions does not import asyncio."""
-    memoized = "memoize_once.memoize(lambda: 1)()"
-    source = f"import sys, memoize_once; {memoized}; sys.exit('asyncio' in sys.modules)"
-    assert subprocess.run([sys.executable, "-I", "-c", source], timeout=60).returncode == 0
 
 
 @on_a_loop

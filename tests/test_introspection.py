@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import functools
 import inspect
 import itertools
 import pickle
@@ -131,19 +130,6 @@ class TestFourKinds:
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             assert pickle.loads(pickle.dumps(wrapper, protocol)) is wrapper
         assert copy.copy(wrapper) is copy.deepcopy([wrapper])[0] is wrapper
-
-    def test_wrappers_below(self, function: Any) -> None:
-        """Promise 20: `functools.wraps` below shows the innermost function."""
-
-        @functools.wraps(function)
-        def below(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        wrapper = memoize(below)
-        assert inspect.signature(wrapper) == inspect.signature(function)
-        assert (wrapper.__name__, wrapper.__doc__) == (function.__name__, function.__doc__)
-        assert inspect.getsource(wrapper) == inspect.getsource(function)
-        assert not inspect.isgeneratorfunction(inspect.unwrap(wrapper))
 
     @pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
     def test_annotations_that_are_not_defined_yet(self, function: Any) -> None:

@@ -288,33 +288,6 @@ class TestDeadlock:
         points[1].go()
         assert first.result() == second.result()[::-1] == ("0", "1")
 
-    def test_a_teardown_in_the_ring(self) -> None:
-        """Promise 4: a ring may run through a reset and a teardown, too."""
-        in_body, in_teardown = Point(), Point()
-
-        @memoize
-        def torn() -> Generator[int, None, None]:
-            yield 1
-            in_teardown.pass_()
-            waiting()
-
-        @memoize
-        def waiting() -> int:
-            in_body.pass_()
-            return torn()
-
-        torn()
-        maker = Call(waiting)
-        resetter = Call(reset, torn)
-        in_body.reached()
-        in_teardown.reached()
-        in_body.go()
-        maker.until_it_waits()
-        in_teardown.go()
-        expected = pytest.RaisesExc(DeadlockError, match=r"(?s)torn.*waiting|waiting.*torn")
-        assert pytest.RaisesGroup(expected).matches(resetter.error())
-        assert maker.result() == 1
-
 
 class TestReferences:
     def test_arguments_are_not_kept(self) -> None:

@@ -147,7 +147,9 @@ def test_gunicorn(start: Start) -> None:
     hook = file("gunicorn.conf.py")
     cured = start({"app.py": WSGI, "gunicorn.conf.py": hook}, *GUNICORN)
     bare = start({"app.py": WSGI}, *GUNICORN), start({"app.py": WSGI}, *GUNICORN, "--threads", "2")
-    for server, number in zip((cured, *bare), (SIGTERM, SIGTERM, SIGINT), strict=True):
+    # not SIGINT for the one with threads: where the SIGQUIT of its master interrupts the handler,
+    # gunicorn's own pool hangs in a lock, now and then
+    for server, number in zip((cured, *bare), (SIGTERM, SIGINT, SIGTERM), strict=True):
         server.get()
         printed = server.stop(number)
         assert ("torn down" in printed) == torn_down("`gunicorn`, sync and threads"), printed

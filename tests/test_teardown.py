@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import pytest
-from threads import LIMIT, Call, Point, busy, server
+from threads import Call, Point, busy, server
 
 from memoize_once import DeadlockError, finalizers, memoize, reset
 
@@ -111,20 +110,6 @@ class TestOrder:
         reset(base, alone, top, base)
         assert ran == ["alone", "top", "registered late on base", "base"]
         assert list(finalizers) == []
-
-    def test_each_finalizer_runs_once(self, ran: list[str]) -> None:
-        """Promise 7: however many threads reset at the same instant, each finalizer runs once."""
-
-        def end(barrier: threading.Barrier, *functions: Any) -> None:
-            barrier.wait(LIMIT)
-            reset(*functions)
-
-        for _ in range(20):
-            thing, barrier = server(ran), threading.Barrier(8)
-            thing()
-            for call in [Call(end, barrier, *[thing] * (i % 2)) for i in range(8)]:
-                call.result()
-        assert len(ran) == 20
 
 
 class TestErrors:

@@ -178,13 +178,12 @@ class AsyncEntry(Entry):
         """A caller has been cancelled. If it was the last, the body is cancelled, and the caller
         goes on when that has cleaned up."""
         self.callers.pop(caller, None)  # the end of the loop may have been faster
-        if self.callers:
-            return
-        self.loop.call_soon_threadsafe(self.cancel)
-        while self.state == MAKING and self.loop.is_running():
+        with suppress(RuntimeError):  # the loop has closed meanwhile
+            self.loop.call_soon_threadsafe(self.cancel)
+        while not self.callers and self.state == MAKING and self.loop.is_running():
             with suppress(asyncio.CancelledError):  # anyio repeats it
                 await changed(self, MAKING)
-        if self.error is not None:
+        if not self.callers and self.error is not None:
             _report(self.loop, self, "the body failed when its callers had gone", [self.error])
 
     def cancel(self) -> None:

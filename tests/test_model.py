@@ -167,8 +167,8 @@ class Model(RuleBasedStateMachine):
 
 TestHistories: Any = Model.TestCase
 TestHistories.settings = settings(
-    max_examples=2000 if LONG else 60,
-    stateful_step_count=200 if LONG else 50,
+    max_examples=400 if LONG else 60,
+    stateful_step_count=100 if LONG else 50,
     derandomize=not LONG,
     deadline=None,
     suppress_health_check=list(HealthCheck),

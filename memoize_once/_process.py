@@ -56,12 +56,22 @@ def adopt(before: Iterable[threading.Thread]) -> None:
     """Marks what has appeared since then, and is at work, as belonging to an object."""
     new = set(active_threads()).difference(before)
     # asked for where there is need only: on 3.11 a collection in it that makes an object would hang
-    frames = sys._current_frames() if new else {}
+    frames = _frames() if new else {}
     for thread in new:
         work = _work(thread, frames)
         owned = [thread] if work is None else [future for future in work if not future.done()]
         for each in owned:
             setattr(each, _MARK, True)
+
+
+def _frames() -> dict[int, Any]:
+    """What the other threads run. With the caller's own frame among them, the table would be in a
+    cycle, and Python 3.12 can crash where a collection finds others' frames in one."""
+    return {
+        ident: frame
+        for ident, frame in sys._current_frames().items()
+        if ident != threading.get_ident()
+    }
 
 
 def _work(thread: Any, frames: dict[int, Any]) -> list[Any] | None:
@@ -95,14 +105,13 @@ def _wait_for_the_program() -> None:
     looks = 0  # a worker that has just taken its work from the queue is seen at the second look
     with _main_thread_ended():
         while looks < 2:
-            frames = sys._current_frames()
+            frames = _frames()
             names = [each.name for each in active_threads() if _is_at_work(each, frames)]
             looks = 0 if names else looks + 1
             if names and names != said:
                 logger.info("exit waits for %s", ", ".join(names))
                 said = names
-            if names or _queues:
-                time.sleep(0.02)
+            time.sleep(0.02 if names or _queues else 0)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import memoize_once
 
 LONG = bool(os.environ.get("LONG_TESTS"))  # more steps, more seeds, more schedules
 _LIBRARY = os.path.join(os.path.dirname(memoize_once.__file__), "")
+sys._getframe().f_trace_opcodes = True  # 3.12 traces instructions only where it was asked before
 
 
 class _Actor(threading.Thread):

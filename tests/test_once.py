@@ -343,6 +343,29 @@ class TestReferences:
         assert [ref() is not None for ref in refs] == [True, False, True]
         assert len(finalizers) == 2
 
+    @pytest.mark.skipif(sys.implementation.name != "cpython", reason="needs reference counts")
+    def test_what_others_use_is_not_kept(self) -> None:
+        """Promise 5: an object with a thread keeps nothing that other threads used meanwhile."""
+        point = Point()
+
+        def work() -> weakref.ref[Thing]:
+            local = Thing()
+            point.pass_()
+            return weakref.ref(local)
+
+        @memoize
+        def thing() -> Generator[None, None, None]:
+            stop = threading.Event()
+            Call(stop.wait)
+            yield
+            stop.set()
+
+        call = Call(work)
+        point.reached()
+        thing()
+        point.go()
+        assert call.result()() is None
+
 
 STOPPED = "import time; time.time = time.monotonic = time.perf_counter = lambda: 1.0\n"
 FROZEN = "from freezegun import freeze_time; freeze_time('2026-01-01').start()\n"

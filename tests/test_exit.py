@@ -28,7 +28,6 @@ from concurrent.futures import ThreadPoolExecutor
 def thing():
     yield "thing"
     say("gone")
-
 """
 
 # A program makes objects of every kind, and may leave work behind.

@@ -7,7 +7,7 @@ from application import notes
 from application.gateway import Client
 
 JSON = {"Content-Type": "application/json"}
-PATHS = ["/", "/notes/", "/notes/0", "/notes/first", "/notes/-1", f"/notes/{'9' * 30}", "/counters/"]
+PATHS = f"/ /notes/ /notes/0 /notes/first /notes/-1 /notes/{'9' * 30} /counters/".split()
 METHODS = [
     ("DELETE", "/notes", "HEAD, GET, POST"),
     ("PATCH", "/notes/1", "HEAD, GET, PUT, DELETE"),

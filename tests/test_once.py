@@ -362,8 +362,7 @@ class TestReferences:
 
         call = Call(work)
         point.reached()
-        thing()
-        point.go()
+        thing(), point.go()
         assert call.result()() is None
 
 

@@ -63,11 +63,13 @@ class Server:
         connection.close()
 
     def stop(self, number: signal.Signals) -> str:
-        """All that it has printed when it has ended. Ctrl-C in a terminal reaches all processes."""
-        if number == SIGINT:
-            os.killpg(self.process.pid, number)
-        else:
-            self.process.send_signal(number)
+        """All that it has printed when it has ended. Ctrl-C in a terminal reaches all processes, a
+        worker of uvicorn first, which skips the lifespan if its master's SIGTERM was faster."""
+        main = self.process.pid
+        started = map(int, re.findall(r"Started server process \[(\d+)\]", self.printed()))
+        workers = {*started} - {main}
+        for pid in [main] if number == SIGTERM else [*workers, main] if workers else [-main]:
+            os.kill(pid, number)
         self.process.wait(LIMIT)
         return self.printed()
 
@@ -182,11 +184,10 @@ def test_celery(start: Start) -> None:
     ]
 
     def end(text: str, kind: str, number: signal.Signals, expected: bool) -> None:
-        quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
         celery = ["celery", "-A", "tasks"]
-        options = ["worker", "-l", "INFO", "-c", "1", "--pool", kind, *quiet]
+        options = f"-l INFO -c 1 -P {kind} --without-mingle --without-gossip --without-heartbeat"
         files = {"tasks.py": text, "celeryconfig.py": CONFIGURATION}
-        worker = start(files, *celery, *options)
+        worker = start(files, *celery, "worker", *options.split())
         call = [sys.executable, "-m", *celery, "call", "tasks.answer"]
         subprocess.run(call, cwd=worker.folder, check=True, capture_output=True, timeout=LIMIT)
         worker.wait_for("(succeeded in)")

@@ -355,14 +355,13 @@ class TestReferences:
 
         @memoize
         def thing() -> Generator[None, None, None]:
-            stop = threading.Event()
-            Call(stop.wait)
+            Call(point.pass_)  # a thread, which is alive when the body ends
             yield
-            stop.set()
 
         call = Call(work)
         point.reached()
-        thing(), point.go()
+        thing()
+        point.go()
         assert call.result()() is None
 
 

@@ -42,6 +42,7 @@ if __name__ == "__main__":
 
 POOLS = {
     "dask": """
+    os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # its end may lose a heartbeat
     from dask.distributed import Client, LocalCluster
 
     options = dict(n_workers=2, threads_per_worker=1, dashboard_address=None)

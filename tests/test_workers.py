@@ -45,7 +45,7 @@ POOLS = {
     os.environ["DASK_LOGGING__DISTRIBUTED"] = "critical"  # its end may lose a heartbeat
     from dask.distributed import Client, LocalCluster
 
-    options = dict(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    options = dict(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:
         main(lambda numbers: client.gather(client.map(task, numbers)))
 """,

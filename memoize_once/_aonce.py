@@ -37,7 +37,6 @@ from ._finalizers import (
     Finalizer,
     in_order,
     leak,
-    note,
 )
 from ._once import AGAIN, NOTHING, DeadlockError, Once, Wait, chosen, log, wait
 from ._process import ROUNDS, active_threads
@@ -163,8 +162,7 @@ class AsyncEntry(Entry):
         """The body has failed: one caller gets the error, the others try again."""
         errors: list[BaseException] = []
         await self.run_finalizers(errors)
-        for each in errors:
-            note(error, f"a finalizer of {self.memoized.name} failed too: {each!r}")
+        self.failed_too(error, errors)
         traceback = error.__traceback__
         while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
             traceback = traceback.tb_next

@@ -183,6 +183,11 @@ class Entry:
         note(error, f"raised in the teardown of {self.memoized.name}")
         errors.append(error)
 
+    def failed_too(self, error: BaseException, errors: list[BaseException]) -> None:
+        """The body has failed with the error, and then its finalizers with these errors."""
+        for each in errors:
+            note(error, f"a finalizer of {self.memoized.name} failed too: {each!r}")
+
     def disown(self) -> None:
         """In a forked child: the object is the parent's, which alone may finalize it."""
         leak((self, list(self.finalizers), list(self.waiters)))

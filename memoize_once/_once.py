@@ -39,7 +39,6 @@ from ._finalizers import (
     inside,
     living,
     logger,
-    note,
     running,
 )
 from ._process import active_threads, adopt, stand_first
@@ -277,8 +276,7 @@ class Once(Memoized):
             entry.run_finalizers(errors)
         finally:
             entry.forget(errors)
-        for each in errors:
-            note(error, f"a finalizer of {self.name} failed too: {each!r}")
+        entry.failed_too(error, errors)
 
     def yields(self, what: str, instead: str) -> RuntimeError:
         file, line = place_of(self.options["function"])

@@ -154,8 +154,11 @@ def _tear_down() -> None:
             for each in errors:
                 _report(each)
     for entry in pending(ALIVE):
-        name = entry.memoized.name
-        _report(RuntimeError(f"{name} is left without teardown: made anew {ROUNDS} times at exit"))
+        _report(
+            RuntimeError(
+                f"{entry.memoized.name} is left without teardown: made anew {ROUNDS} times at exit"
+            )
+        )
         entry.finalizers.clear()
 
 

@@ -113,9 +113,10 @@ def usable(module: str) -> bool:
 
 
 @functools.cache
-def refused_at_shutdown(statement: str) -> bool:
-    """Whether this Python refuses the statement once its shutdown has begun, as early 3.12 does."""
-    source = f"import os, threading\nthreading._register_atexit(lambda: {statement})"
+def no_threads_at_shutdown() -> bool:
+    """Whether this Python starts no thread once its shutdown has begun, as early 3.12 does not."""
+    start = "threading.Thread(target=int).start()"
+    source = f"import threading\nthreading._register_atexit(lambda: {start})"
     command = [sys.executable, "-c", source]
     process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     return "RuntimeError" in process.stderr

@@ -38,7 +38,7 @@ async def waiting(*tasks: asyncio.Future[Any]) -> None:
 def _waits(task: Any) -> bool:
     inner = task.get_coro()
     while inner is not None:
-        if getattr(inner, "__name__", "") in ("changed", "_changed"):
+        if getattr(inner, "__name__", "") == "changed":
             return True
         inner = getattr(inner, "cr_await", None)
     return False

@@ -10,11 +10,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from processes import PRELUDE, Ended, refused_at_shutdown, run, run_all, said, usable
+from processes import PRELUDE, Ended, no_threads_at_shutdown, run, run_all, said, usable
 
 import memoize_once
-
-NO_THREADS = refused_at_shutdown("threading.Thread(target=int).start()")
 
 # However it ends ----------------------------------------------------------------------------------
 
@@ -113,7 +111,8 @@ def test_ways_to_end(way: str, tmp_path: Path) -> None:
     end, status, error = WAYS[way]
     sources = {name: f"BUSY = {name == 'busy'}\n{THING}{PROGRAM}{end}" for name in ("idle", "busy")}
     results = run_all(sources, tmp_path, arguments=RUN.get(way, ["script.py"]))
-    refused = NO_THREADS and "Process" not in way  # which end without the whole shutdown
+    # a child of multiprocessing ends without the whole shutdown
+    refused = "Process" not in way and no_threads_at_shutdown()
     for name, result in results.items():
         lines = ["used"] * 3 * (name == "busy") + ["failing goes", "failing gone"]
         lines += [] if refused else ["pool gone", "loop gone"]
@@ -470,7 +469,7 @@ def test_a_teardown_may_use_pools(executor: str, tmp_path: Path) -> None:
     module, _, name = executor.rpartition(".")
     if not usable(module):
         pytest.skip(f"no {module} here")
-    new = 0 if NO_THREADS or "loky" in module else 1  # which Python lets nobody start then
+    new = 0 if "loky" in module or no_threads_at_shutdown() else 1  # nobody may start one then
     source = f"""
 @memoize
 def client():

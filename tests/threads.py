@@ -31,7 +31,7 @@ def _waiting(frame: FrameType | None) -> bool:
         frame is not None
         and frame.f_code.co_name == "wait"
         and frame.f_code.co_filename.startswith(_LIBRARY)
-        and not {"woken", "gate"}.isdisjoint(frame.f_locals)
+        and "woken" in frame.f_locals
     )
 
 

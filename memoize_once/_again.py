@@ -1,6 +1,6 @@
-"""The same function met again: its file executed anew, or sent by value to another process.
+"""Recognise a function whose file is executed once more, or that is unpickled by value.
 
-Two functions are then one: both wrappers stand before one `Memoized`, and so before one object.
+Both functions then share one `Record`, and so its objects.
 """
 
 import functools
@@ -9,83 +9,105 @@ import types
 import weakref
 from typing import Any
 
-from ._finalizers import ALIVE
+from ._entries import ALIVE, Options, Record
 
 
-def innermost(function: Any) -> Any:
-    """What is left without functools.wraps and functools.partial."""
+def unwrap_all(function: Any) -> Any:
+    """Return the function below all layers of functools.wraps and functools.partial."""
     function = inspect.unwrap(function)
-    while isinstance(function, functools.partial):
+    while issubclass(type(function), functools.partial):
         function = inspect.unwrap(function.func)
     return function
 
 
-def place_of(function: Any) -> tuple[str, int]:
-    """The file and the line of the function, as far as it has any."""
-    inner = innermost(function)
-    method = getattr(inner, "__init__" if isinstance(inner, type) else "__call__", None)
+def source_location(function: Any) -> tuple[str, int]:
+    """Return the file and the first line of the function.
+
+    For a class they are those of its `__init__`, for an instance those of its `__call__`, and
+    ("<unknown>", 1) if that is not written in Python.
+    """
+    inner = unwrap_all(function)
+    method = getattr(inner, "__init__" if issubclass(type(inner), type) else "__call__", None)
     for candidate in (inner, method):
         code = getattr(candidate, "__code__", None)
-        if isinstance(code, types.CodeType):
+        if type(code) is types.CodeType:
             return code.co_filename, code.co_firstlineno
     return "<unknown>", 1
 
 
-# A file that is executed anew ---------------------------------------------------------------------
-
-# By module, file and qualified name, what was defined there last
-_defined: weakref.WeakValueDictionary[tuple[str, str, str], Any] = weakref.WeakValueDictionary()
+# A file that is executed again --------------------------------------------------------------------
 
 
-def met_again(memoized: Any) -> Any:
-    """What an earlier execution of the file has left of the function, if that holds an object with
-    a teardown: it goes on under the new definition. Otherwise what is given."""
-    function = memoized.options["function"]
-    if not _is_of_a_module(function):
-        return memoized
-    place = (function.__module__, function.__code__.co_filename, function.__qualname__)
-    old: Any = _defined.get(place)
-    entries = [] if old is None else list(old.entries.values())
-    holds = any(entry.finalizers and entry.state == ALIVE for entry in entries)
-    if holds and _executed_again(old, memoized):
-        old.options = memoized.options
-        return old
-    _defined[place] = memoized
-    return memoized
+# The records of one name in one execution of its file, in the order of their definitions
+Definitions = list[weakref.ref[Record]]
+
+# (module, file, qualified name) -> the definitions in the last execution but one, and in the last
+_definitions: dict[tuple[str, str, str], tuple[Definitions, Definitions]] = {}
 
 
-def _is_of_a_module(function: Any) -> bool:
-    """Whether it is a function of a module in a file, and no closure."""
-    both = function, innermost(function)
-    if not all(isinstance(each, types.FunctionType) and not each.__closure__ for each in both):
+def reuse_record(record: Record) -> Record:
+    """Return the record of the same definition in the previous execution of the file, if it has an
+    object with a teardown; otherwise return the given one.
+
+    The record that is returned gets the options of the new definition. An execution counts as
+    another one if its namespace is another.
+    """
+    function = record.options.function
+    if not _is_defined_by_a_module(function):
+        return record
+    location = (function.__module__, function.__code__.co_filename, function.__qualname__)
+    earlier, latest = _definitions.get(location, ([], []))
+    if not any(_namespace(each) is _namespace(record) for ref in latest if (each := ref())):
+        earlier, latest = latest, []
+    _definitions[location] = earlier, latest
+    old = earlier[len(latest)]() if len(latest) < len(earlier) else None
+    if old is not None and _is_same_definition(old, record) and _has_teardown(old):
+        old.options = record.options
+        record = old
+    latest.append(weakref.ref(record))
+    return record
+
+
+def _namespace(record: Record) -> Any:
+    """Return the namespace in which the function of the record was defined."""
+    return unwrap_all(record.options.function).__globals__
+
+
+def _is_defined_by_a_module(function: Any) -> bool:
+    """Return whether a file defines the function, neither locally nor as a closure."""
+    both = function, unwrap_all(function)
+    if any(type(each) is not types.FunctionType or each.__closure__ for each in both):
         return False
-    local = "<locals>" in function.__qualname__
-    return not local and not function.__code__.co_filename.startswith("<")
+    is_local = "<locals>" in function.__qualname__
+    return not is_local and not function.__code__.co_filename.startswith("<")
 
 
-def _executed_again(old: Any, new: Any) -> bool:
-    """Whether the code is the same, and the namespace another."""
+def _is_same_definition(old: Record, new: Record) -> bool:
     before, after = old.options, new.options
-    inner_before, inner_after = innermost(before["function"]), innermost(after["function"])
     return (
-        inner_before.__code__ == inner_after.__code__
-        and before["function"].__code__ == after["function"].__code__
-        and inner_before.__globals__ is not inner_after.__globals__
-        and (type(old), before["key"] is None) == (type(new), after["key"] is None)
+        before.function.__code__ == after.function.__code__
+        and unwrap_all(before.function).__code__ == unwrap_all(after.function).__code__
+        and (type(old), before.key is None) == (type(new), after.key is None)
     )
+
+
+def _has_teardown(record: Record) -> bool:
+    return any(each.finalizers and each.state == ALIVE for each in list(record.entries.values()))
 
 
 # Sent by value ------------------------------------------------------------------------------------
 
-sent: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-_arrived: dict[str, Any] = {}  # for good: copies of a function come and go, and their object stays
+pickled: weakref.WeakValueDictionary[str, Record] = weakref.WeakValueDictionary()
+_unpickled: dict[str, Record] = {}  # never removed: the object outlives any copy of its function
 
 
-def arrive(kind: Any, token: str, name: str, options: Any, wrapper: Any) -> Any:
-    """The one `Memoized` in this process for all copies of a function."""
-    found = sent.get(token)
+def unpickle_record(
+    record_type: type[Record], pickle_id: str, name: str, options: Options, wrapper: Any
+) -> Record:
+    """Return the one record that all copies of a function share in this process."""
+    found = pickled.get(pickle_id)
     if found is None:
-        new = kind(name, options)
-        new.token, new.wrapper = token, lambda: wrapper
-        found = _arrived.setdefault(token, new)
+        record = record_type(name, options)
+        record.pickle_id, record.wrapper = pickle_id, lambda: wrapper
+        found = _unpickled.setdefault(pickle_id, record)
     return found

@@ -1,152 +1,120 @@
-"""The decorator: what it is given, and what users see of it."""
+"""The decorator: check its arguments, build the wrapper, and make it look like the function."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import types
 import weakref
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Hashable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Hashable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from ._again import innermost, met_again, place_of
-from ._finalizers import P, R, memoized_by
-from ._once import Once
-from ._wrapper import Shape, read, write
+from ._again import reuse_record, source_location, unwrap_all
+from ._entries import Options, Record
+from ._finalizers import P, R, record_of
+from ._once import SyncRecord
+from ._reset import ALL_KEYS, reset_record
+from ._wrapper import build_wrapper, key_of, shape_of, signature_of
 
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-def signature(function: Any) -> inspect.Signature | None:
-    """Its signature, if it has one."""
-    kwargs: Any = {}
-    if sys.version_info >= (3, 14):  # annotations may name what is not defined yet
-        from annotationlib import Format
+def _has_name(value: Any) -> bool:
+    names = getattr(value, "__name__", None), getattr(value, "__qualname__", None)
+    return [type(name) for name in names] == [str, str]  # the names of a mock are mocks
 
-        kwargs["annotation_format"] = Format.FORWARDREF
-    try:
-        return inspect.signature(function, **kwargs)
-    except (TypeError, ValueError):  # a builtin that does not say
-        return None
+
+def _asked_by_type(function: Any) -> Any:
+    """Return the callable to inspect, to see whether the function is async or a generator function.
+
+    For a proxy, which has the `__class__` of the function that it wraps, return that function; for
+    a mock with the `__class__` of a function return None.
+    """
+    inner = function if function.__class__ is type(function) else unwrap_all(function)
+    return inner if inner.__class__ is type(inner) else None
 
 
 def _is_async(function: Any) -> bool:
-    """Whether calling it gives a coroutine or an async generator."""
-    instance = function.func if isinstance(function, functools.partial) else function
-    method = getattr(type(instance), "__call__", None)  # noqa: B004  it may be callable
+    """Return whether a call returns a coroutine or an async generator."""
+    is_partial = issubclass(type(function), functools.partial)
+    instance = _asked_by_type(function.func if is_partial else function)
+    method = getattr(type(instance), "__call__", None)  # noqa: B004  an instance may be callable
     return any(
         inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
-        for each in (function, method)
+        for each in (instance, method)
     )
 
 
 def _is_generator(function: object) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-
-
-# Keys ---------------------------------------------------------------------------------------------
-
-
-def _injected(
-    key: Callable[..., Any], name: str, parameters: Collection[str]
-) -> Collection[str] | None:
-    """The parameters that the key function is given by name; None where it gets all arguments."""
-    declared = signature(key)
-    wanted = declared.parameters.values() if declared else ()
-    if not declared or any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in wanted):
-        return None
-    if any(p.kind == p.VAR_KEYWORD for p in wanted):
-        return parameters
-    lacking = [p.name for p in wanted if p.name not in parameters and p.default is p.empty]
-    if lacking:
-        raise TypeError(
-            f"the key function names {', '.join(lacking)}, which {name}({', '.join(parameters)}) "
-            "has not: name those it has"
-        )
-    return [p.name for p in wanted if p.name in parameters]
-
-
-def _key(
-    key: Callable[..., Any], function: Any, name: str, shape: Shape
-) -> tuple[Callable[..., Any], str]:
-    """What the wrapper calls for the key, and with which arguments, in its source."""
-    declared = signature(function)
-    own = isinstance(function, types.FunctionType) and not hasattr(function, "__wrapped__")
-    if own or declared is None:
-        chosen = _injected(key, name, shape.names)
-        return key, shape.arguments if chosen is None else ", ".join(f"{p}={p}" for p in chosen)
-
-    # what it declares is not what its code takes
-    chosen = _injected(key, name, declared.parameters)
-
-    def key_of(*args: Any, **kwargs: Any) -> Any:
-        call = declared.bind(*args, **kwargs)
-        call.apply_defaults()
-        if chosen is None:
-            return key(*call.args, **call.kwargs)
-        return key(**{parameter: call.arguments[parameter] for parameter in chosen})
-
-    return key_of, shape.arguments
+    asked = _asked_by_type(function)
+    return inspect.isgeneratorfunction(asked) or inspect.isasyncgenfunction(asked)
 
 
 # Bad use ------------------------------------------------------------------------------------------
 
+# Attributes of a fixture before pytest 8.4, and since
+_PYTEST_MARKS = "_pytestfixturefunction", "_fixture_function_marker"
 
-def _refuse(function: Any, options: dict[str, Any]) -> None:
-    """Raises TypeError, which says what to write instead."""
-    for option in ("key", "finalizer"):
-        if options[option] is not None and not callable(options[option]):
-            raise TypeError(f"{option}= takes a function, not {options[option]!r}")
+
+def _refuse_bad_options(key: Any, finalizer: Any) -> None:
+    for option, value in {"key": key, "finalizer": finalizer}.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{option}= takes a function, not {value!r}")
+    if key is not None and _is_async(key):
+        raise TypeError("key= takes a function that is not async: nobody would await it")
+
+
+def _refuse_bad_function(function: Any) -> None:
     above = type(function).__name__
-    # pytest's mark before 8.4, and its class since
-    if any(
-        hasattr(function, mark) for mark in ("_pytestfixturefunction", "_fixture_function_marker")
-    ):
+    # a mock answers every `hasattr`
+    if any(inspect.getattr_static(function, mark, None) is not None for mark in _PYTEST_MARKS):
         above = "pytest.fixture"
     if above in ("staticmethod", "classmethod", "property", "pytest.fixture"):
-        raise TypeError(f"@memoize cannot stand above @{above}: write @{above} above @memoize")
-    if function is not None and not callable(function):
+        raise TypeError(f"@memoize does not work above @{above}: write @{above} above @memoize")
+    if not callable(function):
         raise TypeError(
             f"@memoize takes a function, and {function!r} is not callable: "
-            "decorate the function that makes it"
+            "decorate the function that returns it"
         )
 
 
-def _refuse_finalizer(finalizer: Any, name: str, is_async: bool) -> None:
+def _refuse_bad_finalizer(finalizer: Any, name: str, is_async: bool) -> None:
     if not is_async and _is_async(finalizer):
         raise TypeError(
             f"finalizer= of {name} is async, and {name} is not, so nobody can await it: "
             f"write {name} with `async def`, or a plain finalizer"
         )
-    takes = signature(finalizer)
+    signature = signature_of(finalizer)
     try:
-        if takes is not None:
-            takes.bind(None)
+        if signature is not None:
+            signature.bind(None)
     except TypeError as error:
         raise TypeError(
-            f"finalizer= of {name} is called with the object ({error}): write one that takes it, "
-            "such as `finalizer=lambda it: it.close()`"
+            f"finalizer= of {name} is called with the object ({error}): "
+            "write one that takes it, such as `finalizer=lambda obj: obj.close()`"
         ) from None
 
 
-def _refuse_other_options(memoized: Once, options: dict[str, Any]) -> None:
+def _refuse_other_options(record: Record, options: dict[str, Any]) -> None:
     given = {option: value for option, value in options.items() if value}
-    if any(memoized.options[option] != value for option, value in given.items()):
+    if any(getattr(record.options, option) != value for option, value in given.items()):
         raise TypeError(
-            f"{memoized.name} is memoized already: "
-            f"give {', '.join(f'{option}=' for option in given)} where it is memoized first"
+            f"{record.name} is memoized already: "
+            f"pass {', '.join(f'{option}=' for option in given)} to the first @memoize"
         )
 
 
 # The decorator ------------------------------------------------------------------------------------
 
+
 if TYPE_CHECKING:
 
-    class _Nothing:
-        """Only what is Any, or never returns, fits it: the last overload is for functions that
-        return Any, between whose overloads a type checker cannot choose."""
+    class _OnlyAny:
+        """A type that only Any and NoReturn match.
+
+        A function that returns Any matches all overloads; the one with this type is for it alone.
+        """
 
     class _Decorator(Protocol):
         @overload
@@ -165,7 +133,7 @@ if TYPE_CHECKING:
 
         @overload
         def __call__(  # type: ignore[overload-cannot-match]
-            self, function: Callable[..., _Nothing], /
+            self, function: Callable[..., _OnlyAny], /
         ) -> Any:
             """For a function that returns Any."""
 
@@ -208,7 +176,7 @@ def memoize(
 
 @overload
 def memoize(  # type: ignore[overload-cannot-match]
-    function: Callable[..., _Nothing],
+    function: Callable[..., _OnlyAny],
     /,
     *,
     key: Callable[..., Hashable] | None = None,
@@ -227,7 +195,7 @@ def memoize(
     finalizer: Callable[[Any], object] | None = None,
     inherit: bool = False,
 ) -> _Decorator:
-    """With parentheses."""
+    """For `@memoize(...)`, with parentheses."""
 
 
 def memoize(
@@ -238,107 +206,125 @@ def memoize(
     finalizer: Callable[[Any], object] | None = None,
     inherit: bool = False,
 ) -> Any:
-    """Keep the first result of the function for the rest of the process, for every caller.
+    """Make one object on the first call, and return it from every call until it is torn down.
 
-    The first call runs the body, and callers that arrive meanwhile wait for it. Every later call
-    returns the same object, whatever its arguments, which are still checked. A body that raises
-    leaves nothing behind: the error reaches its caller, and the next one tries again. A function
-    that returns a generator makes the object that the generator yields; what comes after the
-    `yield` is its teardown. Teardowns run once, at `reset()` or at the end of the process, in the
-    reverse of the order in which the objects were finished; those of async functions also when
-    their event loop ends. A forked child makes its own objects.
+    The first call runs the body; callers that arrive meanwhile wait, and get the object. If the
+    body raises an Exception, all these callers get it, and the next call runs the body once more.
+    Only one caller gets an interrupt, such as KeyboardInterrupt; the others try again. Later calls
+    return the same object, whatever their arguments. (A call whose arguments do not fit the
+    parameters of a Python function raises TypeError.) If the body returns a generator, the object
+    is what the generator yields, and the code after the `yield` is the teardown. A teardown runs
+    once: at `reset()`, at the end of the process or, if the function is async, at the end of its
+    event loop. An async object without a teardown is kept for later loops. Objects are torn down in
+    the reverse of the order in which they were made. A forked child makes its own.
 
     Arguments:
-      function: what makes the object: a function, a method in a class body, a class, any callable.
-      key: a function that names those of the parameters that it needs and returns something
-        hashable; there is one object for each key.
-      finalizer: is called with the object when it is torn down.
-      inherit: a forked child keeps using the object of its parent; it never tears it down.
+      function: a function, a method in a class body, or any callable, async or not.
+      key: takes some of the parameters by name, such as `lambda region: region`, or all arguments
+        by position, as `str` does, and returns a hashable key; there is one object for each key.
+      finalizer: is called with the object when it is torn down; `async` for async functions only.
+      inherit: if True, a forked child uses the object of its parent, without its teardown.
 
-    Returns a function with the same name, parameters and documentation; its `cache_clear()` is
-    `reset` of it. What is memoized already is given back as it is.
+    Returns a function with the same name, parameters and documentation; `f.cache_clear()` does what
+    `reset(f)` does. A memoized function is returned unchanged.
 
-    Raises TypeError for what is not callable or stands above a decorator that has to stand above
-    it, for a key function that names a parameter that is not there, for a finalizer that takes
-    no argument, and for other options on what is memoized already. Calls raise DeadlockError where
-    an object needs itself, RuntimeError where a generator never yields, TypeError where a key is
-    not hashable or where the result could be used once only. New in 0.1.0.
+    Raises TypeError if `function` is not callable, if @memoize is above a decorator that belongs
+    above it, if a key function is async or has a parameter that `function` does not have, if a
+    finalizer cannot be called with the object or is async and `function` is not, and if a memoized
+    function gets other options. Calls raise DeadlockError if an object needs itself, RuntimeError
+    if a generator never yields or if the function is async and no asyncio loop runs, TypeError if a
+    key cannot be hashed or if the result can be used only once. New in 0.1.0.
     """
     options = {"key": key, "finalizer": finalizer, "inherit": inherit}
-    _refuse(function, options)
+    _refuse_bad_options(key, finalizer)
     if function is None:
         return functools.partial(memoize, **options)
-    memoized = memoized_by(function)
-    if memoized is not None:
-        _refuse_other_options(memoized, options)
+    record = record_of(function)
+    if record is not None:
+        _refuse_other_options(record, options)
         return function
-    return _memoized(function, options)
+    _refuse_bad_function(function)
+    return _memoize_callable(Options(function, key, finalizer, inherit))
 
 
-def _memoized(function: Any, options: dict[str, Any]) -> Any:
-    """The memoized function."""
-    inner = innermost(function)
-    candidates = function, inner, type(inner)
-    named = next(each for each in candidates if hasattr(each, "__qualname__"))
-    defined = inner if isinstance(function, functools.partial) else function
-    module = getattr(defined, "__module__", None)
+def _memoize_callable(options: Options) -> Any:
+    """Return the wrapper of a callable that is not memoized yet."""
+    function, inner = options.function, unwrap_all(options.function)
+    named = next(each for each in (function, inner, type(inner)) if _has_name(each))
+    is_partial = issubclass(type(function), functools.partial)
+    module = getattr(inner if is_partial else function, "__module__", None)
     name = f"{module}.{named.__qualname__}"
-    is_async, kind = _is_async(function), Once
-    if is_async:  # asyncio is not imported before
-        from ._aonce import AsyncOnce as kind  # noqa: N813
-    _refuse_finalizer(options["finalizer"], name, is_async)
-    shape, defaults = read(function, is_async)
-    key_of = key_arguments = None
-    if options["key"] is not None:
-        key_of, key_arguments = _key(options["key"], function, named.__qualname__, shape)
-    memoized = met_again(kind(name, {**options, "function": function, "key_of": key_of}))
-    file, line = place_of(function)
-    wrapper = write(
-        memoized,
-        shape,
-        defaults,
-        key_arguments,
-        {
-            "co_name": named.__name__,
-            "co_qualname": named.__qualname__,
-            "co_filename": file,
-            "co_firstlineno": line,
-        },
-        getattr(inner, "__globals__", None) or {"__name__": module},
+    is_async = _is_async(function)
+    record_type = SyncRecord
+    if is_async:
+        from ._aonce import AsyncRecord as record_type  # noqa: N813  it imports asyncio
+    if options.finalizer is not None:
+        _refuse_bad_finalizer(options.finalizer, name, is_async)
+    shape, defaults = shape_of(function, is_async)
+    find_key = key_arguments = None
+    if options.key is not None:
+        find_key, key_arguments = key_of(options.key, function, named.__qualname__, shape)
+    record = reuse_record(record_type(name, options))
+    file, line = source_location(function)
+    code_attributes = {
+        # not the name of the body: profilers, which identify code by name, would merge the two
+        "co_name": f"{named.__name__} (memoized)",
+        "co_qualname": f"{named.__qualname__} (memoized)",
+        "co_filename": file,
+        "co_firstlineno": line,
+    }
+    is_function = type(inner) is types.FunctionType
+    namespace = inner.__globals__ if is_function else {"__name__": module}
+    wrapper = build_wrapper(
+        record, shape, defaults, find_key, key_arguments, code_attributes, namespace
     )
-    _dress(wrapper, function, module)
-    wrapper.cache_clear = memoized.cache_clear
-    memoized.wrapper = weakref.ref(wrapper)
-    for entry in list(memoized.entries.values()):
-        entry.hold()  # what an earlier execution of the file has left
+    _copy_metadata(function, wrapper, named, module)
+    wrapper.cache_clear = functools.partial(reset_record, record)
+    record.wrapper = weakref.ref(wrapper)
+    for entry in list(record.entries.values()):  # from an earlier execution of the file
+        entry.update_hold()
     return wrapper
 
 
-def _dress(wrapper: Any, function: Any, module: Any) -> None:
-    """Makes the wrapper look like the function."""
-    functools.update_wrapper(
-        wrapper, function, updated=() if isinstance(function, type) else ("__dict__",)
-    )
+def _copy_metadata(function: Any, wrapper: Any, named: Any, module: Any) -> None:
+    """Make the wrapper look like the function."""
+    if type(function) is not types.FunctionType:
+        functools.update_wrapper(wrapper, function, ("__doc__",), ())
+        wrapper.__signature__ = signature_of(function)
+    else:
+        functools.update_wrapper(wrapper, function)
+        if not getattr(function, "__annotate__", None):
+            # not if they are lazy (3.14 and later): they may use names that are not defined yet
+            wrapper.__annotations__ = function.__annotations__
     wrapper.__module__ = module
-    if not isinstance(function, types.FunctionType):
-        wrapper.__signature__ = signature(function)
-    elif not getattr(function, "__annotate__", None):  # 3.14 on; it may name what is not there yet
-        wrapper.__annotations__ = function.__annotations__
+    wrapper.__name__, wrapper.__qualname__ = named.__name__, named.__qualname__
     if _is_generator(inspect.unwrap(function, stop=_is_generator)):
-        # frameworks unwrap to ask whether a function is a generator, and this one no longer is
+        # frameworks unwrap a function to see whether it is a generator: the wrapper is none
         del wrapper.__wrapped__
         if hasattr(function, "__wrapped__"):
-            wrapper.__signature__ = signature(function)
+            wrapper.__signature__ = signature_of(function)
 
 
+@overload
 async def areset(*functions: Callable[..., object]) -> None:
-    """The same as `reset`, from a coroutine, for objects of every kind.
+    """For all keys."""
 
-    Takes what `reset` takes, raises what it raises, and waits without blocking the event loop, on
-    whichever loop it is awaited. Objects of async functions are torn down on their own loop. A
-    caller that is cancelled does not stop a teardown that has begun: its errors go to the loop's
-    exception handler. Raises RuntimeError where no asyncio loop runs. New in 0.1.0.
+
+@overload
+async def areset(function: Callable[..., object], /, *, key: Hashable) -> None:
+    """For one key."""
+
+
+async def areset(*functions: Callable[..., object], key: Any = ALL_KEYS) -> None:
+    """Do the same as `reset`, from a coroutine, for objects of every kind.
+
+    Has the arguments and errors of `reset`, but for its RuntimeError, and waits without blocking
+    the event loop. Objects of async functions are torn down on their own loop; finalizers of other
+    functions run in this thread, and block it. If a task that belongs to an object resets that
+    object, `areset` returns when the teardown has begun, because the teardown may wait for the
+    task. Cancelling `areset` does not stop a teardown that has begun; its errors then go to the
+    exception handler of the loop. Raises RuntimeError if no asyncio loop runs. New in 0.1.0.
     """
     from ._aonce import areset
 
-    await areset(*functions)
+    await areset(*functions, key=key)

@@ -1,355 +1,234 @@
 """One object, made once and torn down once, among threads.
 
-The function that users call reads `value` and returns it. Where there is none it calls `make`:
+The wrapper, the function that users call, returns the published object. If there is none, it calls
+`make`:
 
-1. A new entry is put in its place, if that is free. Who stands there already is the object, or
-   will be: the caller takes it, or waits until its state changes, and looks again.
-2. Whose entry has got the place calls the body. The object is published first and the state set
-   to ALIVE then, since from that on a reset may take it. A body that raises has its finalizers
-   run, and leaves nothing.
-3. A teardown unpublishes first and frees the place last, so callers wait while finalizers run.
-4. Before a thread blocks, it writes down what it makes itself and what it waits for (`Wait`).
-   Whoever closes a ring is told.
+1. The thread whose entry is stored under the key has claimed the making. A thread that finds an
+   entry there returns its object, or waits until its state changes.
+2. The thread with the claim calls the body. It publishes the object, and then sets the state to
+   ALIVE: from that moment a reset may come. If the body raises, the thread runs the finalizers of
+   the entry, and releases it.
+3. A waiter gets the outcome of the making: the object, or the Exception that the body has raised.
+   Only the thread that called the body gets an interrupt (any other BaseException); the waiters
+   then try again.
+4. A teardown unpublishes the object first and releases the entry last, so that callers wait while
+   finalizers run.
 """
-
-from __future__ import annotations
 
 import contextlib
 import inspect
-import os
-import queue
+import reprlib
 import time
 import warnings
-from collections.abc import Callable, Generator
-from types import AsyncGeneratorType, CoroutineType
+from collections.abc import Generator, Iterable
+from threading import Thread
+from types import AsyncGeneratorType, CoroutineType, TracebackType
 from typing import Any
 
-from ._again import arrive, place_of, sent
-from ._finalizers import (
+from ._again import pickled, source_location, unpickle_record
+from ._entries import (
     ALIVE,
-    ENDING,
-    GONE,
     MAKING,
+    MISSING,
+    TEARING_DOWN,
     Entry,
     Finalizer,
-    Memoized,
-    disown_inherited,
-    find,
-    in_order,
-    inside,
-    living,
-    logger,
-    running,
+    Record,
+    log_duration,
+    run_blocking,
 )
-from ._process import active_threads, adopt, stand_first
+from ._exit import prepare_exit
+from ._python import active_threads
+from ._waiting import is_within, owning, wait
 
 __tracebackhide__ = True
 
+YIELDS_TWICE = "more than once", "yield one object, and tear it down after that yield"
 
-class DeadlockError(RuntimeError):
-    """An object needs itself, directly or through others, in one thread or across threads.
-
-    The message names the functions of the cycle. New in 0.1.0.
-    """
-
-
-# Waiting ------------------------------------------------------------------------------------------
-
-_waits: list[Wait] = []
+# Types of objects that can be used only once. contextlib's classes have no public name.
+_SINGLE_USE: tuple[type, ...] = (
+    CoroutineType,
+    AsyncGeneratorType,
+    type(contextlib.contextmanager(lambda: None)()),  # type: ignore[arg-type,return-value]
+    type(contextlib.asynccontextmanager(lambda: None)()),  # type: ignore[arg-type,return-value]
+)
 
 
-class Wait:
-    """Entered, it says that what runs here waits for the target to leave the state; raises
-    DeadlockError where that waits, directly or not, for what runs here.
-
-    Two that close a ring at once must not both be told. So each writes its wait down, and then
-    looks along older waits only: the youngest of a ring sees all others, and no other sees it.
-    """
-
-    def __init__(self, target: Entry, state: str) -> None:
-        self.own = running()
-        self.target = target
-        self.state = state
-
-    def __enter__(self) -> None:
-        _waits.append(self)
-        if self.own and (ring := _ring(self)):
-            _waits.remove(self)
-            raise deadlock(ring)
-
-    def __exit__(self, *_: object) -> None:
-        _waits.remove(self)
-
-
-def _ring(mine: Wait) -> list[Entry]:
-    """The way from what runs here to the target, and along older waits back, if there is one."""
-    waits = list(_waits)
-    # who was waited for may have gone on, while who waits has not yet run
-    older = [wait for wait in waits[: waits.index(mine)] if wait.target.state == wait.state]
-    paths = [[mine.target]] if mine.target.state == mine.state else []
-    seen = {mine.target}
-    for path in paths:  # it grows meanwhile
-        if path[-1] in mine.own:
-            return [*mine.own[mine.own.index(path[-1]) :], *path]
-        for wait in older:
-            if path[-1] in wait.own and wait.target not in seen:
-                seen.add(wait.target)
-                paths.append([*path, wait.target])
-    return []
-
-
-def deadlock(ring: list[Entry]) -> DeadlockError:
-    """The error for a ring of objects, each of which needs the next."""
-    names = [entry.memoized.name for entry in ring]
-    advice = (
-        "To make one object for each argument, give it a key="
-        if len(set(names)) == 1
-        else "Break the ring, or move a call out of a body"
-    )
-    return DeadlockError(f"an object cannot be had before itself: {' -> '.join(names)}. {advice}")
-
-
-def wait(entry: Entry, state: str, seconds: int | None = None) -> None:
-    """Blocks until the entry has left the state, or about so many seconds have passed."""
-    # A signal handler may fill it at any time, which a lock or an event does not bear. It is looked
-    # up at each wait, since gevent may replace it after the import.
-    woken = queue.SimpleQueue[None]()
-
-    def wake() -> None:
-        woken.put(None)
-
-    with Wait(entry, state):
-        entry.waiters[wake] = None
-        try:
-            # looked at after the waiter is in place, or a change could go unnoticed
-            while entry.state == state and seconds != 0:
-                with contextlib.suppress(queue.Empty):
-                    woken.get(timeout=1)  # Windows delivers Ctrl-C between two waits
-                seconds = None if seconds is None else seconds - 1
-        finally:
-            entry.waiters.pop(wake, None)
-
-
-# Making and tearing down --------------------------------------------------------------------------
-
-
-class PlainEntry(Entry):
-    """An object of a plain function."""
-
-    def is_out_of_reach(self) -> bool:
-        """Whether only a coroutine could reset it here."""
+def is_kind(value: object, kind: type) -> bool:
+    """Return whether the type of the value is of the kind; a proxy may lie about its class."""
+    try:
+        return issubclass(type(value), kind)
+    except TypeError:  # its metaclass has no hash, which abstract classes need
         return False
 
-    def end_here(self, errors: list[BaseException], at_exit: bool = False) -> None:
-        """Does of the teardown what this thread can do by itself."""
-        with inside(self):
-            if self.begin_to_end():
-                since = time.perf_counter()
-                try:
-                    self.run_finalizers(errors)
-                finally:
-                    self.forget(errors)
-                log("tore down", self, since)
 
-    def outlast(self, state: str, errors: list[BaseException]) -> None:
-        """Blocks until the object has left the state."""
-        wait(self, state)
-
-    def run_finalizers(self, errors: list[BaseException]) -> None:
-        while (finalizer := self.pop()) is not None:
-            try:
-                result = finalizer.callback(*finalizer.args, **finalizer.kwargs)
-                if inspect.isawaitable(result):
-                    raise not_awaited(result, self.memoized.name)
-            except BaseException as error:
-                self.failed(error, errors)
+# One object ---------------------------------------------------------------------------------------
 
 
-def not_awaited(result: Any, name: str) -> TypeError:
-    if isinstance(result, CoroutineType):
-        result.close()
-    return TypeError(
-        f"a finalizer of {name} returns {result!r}, which nobody can await: "
-        f"write {name} with `async def`, or a plain finalizer"
-    )
+class SyncEntry(Entry):
+    """An object of a plain function."""
 
+    error: Exception | None = None  # of the body, for those who wait for the object
+    traceback: TracebackType | None = None  # of the error, where the body raised it
 
-def log(what: str, entry: Entry, since: float) -> None:
-    logger.debug("%s %s in %.6f seconds", what, entry.memoized.name, time.perf_counter() - since)
-
-
-NOTHING: Any = object()
-AGAIN = "more than once", "yield one object, and tear it down after that yield"
-
-
-def resume(generator: Generator[object, None, None], memoized: Once) -> None:
-    """The rest of a generator is its teardown."""
-    if next(generator, NOTHING) is not NOTHING:
+    def clean_up(self, error: BaseException) -> None:
+        """Run the finalizers of a body that has raised, and release the entry."""
+        if self.state in (ALIVE, TEARING_DOWN):  # an interrupt came after the object was made
+            return
         try:
-            generator.close()
+            run_blocking(self.close_body(error))
+            if isinstance(error, Exception):
+                self.error = error
+                self.traceback = error.__traceback__ and error.__traceback__.tb_next
         finally:
-            raise memoized.yields(*AGAIN)
+            self.release([])
+
+    def tear_down_here(self, errors: list[BaseException]) -> None:
+        claimant, since = object(), time.perf_counter()
+        with owning(self):
+            try:
+                self.claim_teardown(claimant)
+            finally:  # even if an interrupt came right after the claim
+                if self.teardown_claim.get("by") is claimant:
+                    try:
+                        run_blocking(self.run_finalizers(errors))
+                    finally:
+                        self.release(errors)
+                    log_duration("tore down", self, since)
+
+    def wait_a_second(self, state: str, errors: list[BaseException]) -> None:
+        wait(self, state, 1)
+
+    async def await_result(self, result: Any) -> None:
+        if type(result) is CoroutineType:
+            result.close()
+        raise TypeError(
+            f"a finalizer of {self.name} returns {result!r}, which nobody can await: "
+            f"write {self.name} with `async def`, or a plain finalizer"
+        )
 
 
-class Once(Memoized):
-    """What stands behind a memoized function."""
+def _wait_for_outcome(found: SyncEntry) -> bool:
+    """Wait while another thread makes the object or tears it down; return whether the caller has an
+    outcome: the object, or the error of the body.
+    """
+    state = found.state
+    if state == ALIVE or (state == TEARING_DOWN and is_within(found)):
+        return True
+    if state in (MAKING, TEARING_DOWN):
+        wait(found, state)
+    return state == MAKING and (found.object is not MISSING or found.error is not None)
 
-    # A miss is an AttributeError, which costs a cached call nothing, where comparing with a
-    # sentinel would; or, with keys, a KeyError, and a TypeError where one cannot be hashed.
-    missing = AttributeError, KeyError, TypeError
 
-    warned = False  # of a parametrized fixture
+# One function -------------------------------------------------------------------------------------
+
+
+class SyncRecord(Record):
+    """The record of a function that is not async."""
+
+    # If nothing is published, the wrapper gets an AttributeError, which costs a hit nothing. With
+    # key= it may also get a KeyError, or a TypeError if the key cannot be hashed.
+    miss_errors = AttributeError, KeyError, TypeError
+
+    warned = False  # whether `check_call` has warned
 
     def make(self, key: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Gives the object, which it makes or waits for."""
-        self.check(key, kwargs)
-        entry = PlainEntry(self, key)
+        """Return the object: make it, or wait for it."""
+        self.check_call(key, kwargs)
         while True:
-            with inside(entry):
-                found = self.place(entry)
-                if found is entry:
-                    since, before = time.perf_counter(), active_threads()
-                    try:
-                        result, rest = self.options["function"](*args, **kwargs), None
-                        if issubclass(type(result), Generator):
-                            rest = Finalizer(resume, result, self)
-                            result = next(result, NOTHING)
-                        self.keep(entry, result, rest, before)
-                    except BaseException as error:
-                        self.fail(entry, error)
-                        raise
-                    log("made", entry, since)
-                    return result
-            state = found.state
-            if state == ALIVE or (state == ENDING and found in running()):
-                return found.object
-            if state != GONE:
-                wait(found, state)
+            entry = SyncEntry(self, key)
+            found = entry
+            with owning(entry):
+                try:
+                    found = entry.claim_making()
+                    if found is entry:
+                        since, before = time.perf_counter(), active_threads()
+                        result, rest = self.options.function(*args, **kwargs), None
+                        if is_kind(result, Generator):
+                            rest = Finalizer(self._finish_generator, result)
+                            result = next(result, MISSING)
+                        self.accept(entry, result, rest, before)
+                        log_duration("made", entry, since)
+                        return result
+                except BaseException as error:
+                    entry.clean_up(error)
+                    del entry, found  # else the error and this frame would form a cycle
+                    raise
+            if _wait_for_outcome(found):
+                try:
+                    if found.error is None:
+                        return found.object
+                    raise found.error.with_traceback(found.traceback)
+                finally:
+                    del entry, found  # as above
 
-    def check(self, key: Any, kwargs: dict[str, Any]) -> None:
-        """Refuses a key without a hash; warns of a parametrized pytest fixture without a key, whose
-        first parameter's object would serve for all."""
-        hash(key)
-        wanted = self.options["key"] is None and hasattr(kwargs.get("request"), "param")
-        if wanted and not self.warned:
-            file, line = place_of(self.options["function"])
+    def check_call(self, key: Any, kwargs: dict[str, Any]) -> None:
+        """Raise TypeError if the key cannot be hashed.
+
+        Warn, once, if a parametrized pytest fixture is memoized without key=: it would return its
+        first object for all parameters.
+        """
+        try:
+            hash(key)
+        except TypeError as error:
+            raise TypeError(
+                f"key= of {self.name} returned {reprlib.repr(key)}: a key has to be hashable "
+                f"({error}): return a name, a tuple or an id instead"
+            ) from None
+        if self.options.key is not None or self.warned or "request" not in kwargs:
+            return
+        # a mock would answer `hasattr`
+        if inspect.getattr_static(kwargs["request"], "param", MISSING) is not MISSING:
             warnings.warn_explicit(
-                f"{self.name} hands the object of its first request.param to all: "
+                f"{self.name} returns the object of its first request.param for all of them: "
                 "memoize it with key=lambda request: request.param",
                 UserWarning,
-                file,
-                line,
-                module=self.options["function"].__module__,
+                *source_location(self.options.function),
+                module=self.options.function.__module__,
             )
-            self.warned = True  # not before, since the warning may be raised as an error
+            self.warned = True  # set afterwards: a filter may turn the warning into an error
 
-    def keep(self, entry: Any, value: Any, rest: Finalizer | None, before: list[Any]) -> None:
-        """What the body has made is the object from here on."""
-        if value is NOTHING:
-            raise self.yields("no object", "a generator function yields it once")
-        self.place(entry)  # once more: a child that the body has forked may go on with it
-        entry.process = os.getpid()
+    def accept(
+        self, entry: Entry, result: Any, rest: Finalizer | None, before: Iterable[Thread]
+    ) -> None:
+        """Publish what the body has returned or yielded, and add its finalizers.
+
+        Raise an error if it is no object to share, or if another call has made the object.
+        """
+        if result is MISSING:
+            raise self.yield_error("no object", "a generator function has to yield one")
         if rest is not None:
-            entry.push(rest)
-        self.refuse(value)
-        if self.options["finalizer"] is not None:
-            entry.push(Finalizer(self.options["finalizer"], value))
-        if entry.finalizers:
-            adopt(before)
-            stand_first()
-        entry.finished(value)
-
-    def refuse(self, value: Any) -> None:
-        """Refuses what only its first caller could use."""
-        # isinstance() would ask a lazy object for its class, and so make it
-        once_only = CoroutineType, AsyncGeneratorType, contextlib._GeneratorContextManagerBase
-        if issubclass(type(value), once_only):
+            entry.add_finalizer(rest)
+        if entry.claim_making() is not entry:
+            raise RuntimeError(
+                f"{self.name} was called while its body ran in another process or on another loop: "
+                "that call has made the object"
+            )
+        if any(is_kind(result, kind) for kind in _SINGLE_USE):
             raise TypeError(
-                f"{self.name} returns {value!r}, which can be used once only: "
+                f"{self.name} returns {result!r}, which can be used once only: "
                 "put @memoize right above the generator function or the `async def`"
             )
+        if self.options.finalizer is not None:
+            entry.add_finalizer(Finalizer(self.options.finalizer, result))
+        if entry.finalizers:
+            prepare_exit(entry, before)
+        entry.become_alive(result)
 
-    def fail(self, entry: Any, error: BaseException) -> None:
-        """The body has raised."""
-        errors: list[BaseException] = []
-        try:
-            entry.run_finalizers(errors)
-        finally:
-            entry.forget(errors)
-        entry.failed_too(error, errors)
+    def _finish_generator(self, generator: Generator[object, None, None]) -> None:
+        """Resume the generator after its `yield`; raise RuntimeError if it yields once more."""
+        if next(generator, MISSING) is not MISSING:
+            try:
+                generator.close()
+            finally:
+                raise self.yield_error(*YIELDS_TWICE)
 
-    def yields(self, what: str, instead: str) -> RuntimeError:
-        file, line = place_of(self.options["function"])
+    def yield_error(self, what: str, instead: str) -> RuntimeError:
+        file, line = source_location(self.options.function)
         return RuntimeError(f"{self.name} yields {what} ({file}:{line}): {instead}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By value, as cloudpickle sends a function that cannot be imported: how the object is made
-        travels, and the object never does."""
-        sent[self.token] = self
-        return arrive, (type(self), self.token, self.name, self.options, self.wrapper())
-
-    def cache_clear(self) -> None:
-        """The same as `reset` of the function."""
-        reset(self.wrapper())
-
-
-# Reset --------------------------------------------------------------------------------------------
-
-
-def reset(*functions: Callable[..., object]) -> None:
-    """Tear down what the functions hold and forget it; without arguments, everything.
-
-    Takes memoized functions and whatever wraps one (`__wrapped__`, a bound method, a pytest fixture
-    object), with all their keys, and tears down in the reverse of the order in which the objects
-    were finished. When it returns they are gone: it waits for other threads that make them or
-    tear them down. Where there is no object it does nothing. The functions may be called again
-    at any time, and make anew.
-
-    Errors of finalizers stop no other finalizer: they are raised together, in an ExceptionGroup (a
-    BaseExceptionGroup where one is no Exception), each with a note that names its function; none is
-    only logged.
-
-    Inside the body or the teardown of one of the functions it raises DeadlockError; without
-    arguments it leaves out there what is being made or torn down. Where this thread runs an event
-    loop, it raises RuntimeError for the object of an async function: write `await areset()`. For
-    anything that is not memoized it raises TypeError. In these cases nothing is torn down.
-    New in 0.1.0.
-    """
-    entries = chosen(functions)
-    for entry in entries:
-        if entry.is_out_of_reach():
-            raise RuntimeError(
-                f"{entry.memoized.name} is async and an event loop runs here: "
-                f"write `await areset({entry.memoized.name.rpartition('.')[2]})`"
-            )
-    errors: list[BaseException] = []
-    for entry in entries:
-        if entry.state == MAKING:
-            with contextlib.suppress(TimeoutError):
-                entry.outlast(MAKING, errors)
-    for entry in in_order(entries):
-        try:
-            entry.end_here(errors)
-            while (state := entry.state) != GONE:
-                entry.outlast(state, errors)
-        except BaseException as error:  # a wait that was interrupted: the others are still due
-            entry.failed(error, errors)
-    if errors:
-        raise BaseExceptionGroup("errors of finalizers", errors)
-
-
-def chosen(functions: tuple[Any, ...]) -> list[Any]:
-    """The entries that a reset takes; raises before anything is torn down."""
-    disown_inherited()
-    own = running()
-    if not functions:
-        entries = [entry for entry in living() if entry not in own]
-        return [entry for entry in entries if not own or entry.state == ALIVE]
-    memoized = dict.fromkeys(map(find, functions))
-    entries = [entry for each in memoized for entry in list(each.entries.values())]
-    for entry in entries:
-        if entry in own:
-            raise DeadlockError(
-                f"{entry.memoized.name} is being made or torn down here: reset it afterwards"
-            )
-    return entries
+        """Pickle the record by value, for cloudpickle: send its options, and never the object."""
+        pickled[self.pickle_id] = self
+        arguments = type(self), self.pickle_id, self.name, self.options, self.wrapper()
+        return unpickle_record, arguments

@@ -1,139 +1,232 @@
-"""The function that users call: its source, compiled once for each shape of parameters.
+"""The wrapper, the function that users call: its source, and how the key of a call is found.
 
-It is a real function with the parameters of the original, written out, so that a cached call is one
-attribute read and a return:
+The wrapper is a real function with the parameters of the original, written out and compiled once
+for each shape of parameters, so that a hit is one attribute read and a return:
 
     def wrapper(port, timeout=default0):
         try:
-            return memoized.value
-        except memoized.missing:
+            return record.value
+        except record.miss_errors:
             pass
         __tracebackhide__ = True
-        return memoized.make(None, port=port, timeout=timeout)
+        return record.make(None, port=port, timeout=timeout)
 
-The object is made after the `except`, so that no error of ours is chained to one of the body.
-Tempting and wrong: a closure over the object itself would be faster, but would send the object
-along where the function is sent by value; a global would need a dictionary in place of the user's.
+The wrapper calls `make` after the `except`, so that our AttributeError is not the context of the
+body's errors. Tempting and wrong: a closure over the object itself would be faster, but pickling
+the function by value would pickle the object, too; a global would replace the user's globals.
 """
 
 import functools
 import inspect
 import sys
 import types
+from collections.abc import Callable, Iterable
 from inspect import Parameter
 from typing import Any, NamedTuple
 
 from decorator import FunctionMaker
 
 _SOURCE = """\
-def factory({factory}):
+def factory({factory_parameters}):
     {async_}def wrapper{parameters}:
-        {find_key}
-        try:
-            return {cached}
-        except {memoized}.missing:
+        {compute_key}
+        try: return {cached}
+        except {record}.miss_errors:
             pass
         {hide} = True
-        return {await_}{memoized}.make({key}, {arguments})
+        return {await_}{record}.make({key}, {arguments})
     return wrapper
-"""
+"""  # `return` on the line of `try`, or Python 3.11 and 3.12 execute a NOP for that
+
+
+def signature_of(function: Any) -> inspect.Signature | None:
+    """Return the signature of the function, or None for a builtin without one."""
+    kwargs: Any = {}
+    if sys.version_info >= (3, 14):  # annotations may use names that are not defined yet
+        from annotationlib import Format
+
+        kwargs["annotation_format"] = Format.FORWARDREF
+    try:
+        return inspect.signature(function, **kwargs)
+    except (TypeError, ValueError):
+        return None
+
+
+# The source of a wrapper --------------------------------------------------------------------------
 
 
 class Shape(NamedTuple):
-    """What the source of a wrapper depends on, as it reads there."""
+    """The parts of a wrapper's source that differ between functions."""
 
     names: tuple[str, ...]
     parameters: str
     arguments: str
+    by_position: str
     defaults: int
     is_async: bool
 
 
-class _Name(str):
-    """A default as the source of a wrapper names it."""
+class _RawName(str):
+    """The name of a default; its repr() is the name itself."""
 
     __repr__ = str.__str__
 
 
-def _anything(*args: Any, **kwargs: Any) -> None:
-    """What is no Python function gets what the call gives: it may look for the rest elsewhere."""
+def _any_arguments(*args: Any, **kwargs: Any) -> None:
+    """Provide the parameters of a wrapper whose function is not written in Python."""
 
 
-# How arguments are handed on: by name, if they can be
-_FORMS = {
+# How the wrapper passes its arguments: by name, if possible
+_BY_NAME = {
     Parameter.POSITIONAL_ONLY: "{0}",
     Parameter.POSITIONAL_OR_KEYWORD: "{0}={0}",
     Parameter.VAR_POSITIONAL: "*{0}",
     Parameter.KEYWORD_ONLY: "{0}={0}",
     Parameter.VAR_KEYWORD: "**{0}",
 }
+_BY_POSITION = {kind: form.partition("=")[0] for kind, form in _BY_NAME.items()}
 
 
-def read(function: Any, is_async: bool) -> tuple[Shape, list[object]]:
-    """The shape of a wrapper for the function, and the values of its defaults."""
-    if not isinstance(function, types.FunctionType):
-        function = _anything
+def shape_of(function: Any, is_async: bool) -> tuple[Shape, list[object]]:
+    """Return the shape of a wrapper for the function, and the values of its defaults."""
+    if type(function) is not types.FunctionType:
+        function = _any_arguments
     by_position, by_name = function.__defaults__ or (), function.__kwdefaults__ or {}
     values = [*by_position, *by_name.values()]
-    names = [_Name(f"default{i}") for i in range(len(values))]
-    # without annotations, `__signature__` and `__wrapped__`: what its own code takes
+    names = [_RawName(f"default{i}") for i in range(len(values))]
+    # a copy without annotations, `__signature__` and `__wrapped__`: the parameters of its code
     bare = types.FunctionType(function.__code__, {}, closure=function.__closure__)
     bare.__defaults__ = tuple(names[: len(by_position)])
     bare.__kwdefaults__ = dict(zip(by_name, names[len(by_position) :], strict=True))
-    written = inspect.signature(bare)
-    kinds = {name: parameter.kind for name, parameter in written.parameters.items()}
-    forms = dict(_FORMS)
+    signature = inspect.signature(bare)
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    forms = dict(_BY_NAME)
     if Parameter.VAR_POSITIONAL in kinds.values():
         forms[Parameter.POSITIONAL_OR_KEYWORD] = "{0}"
-    arguments = ", ".join(forms[kind].format(name) for name, kind in kinds.items())
-    return Shape(tuple(kinds), str(written), arguments, len(values), is_async), values
+    arguments, positional = (
+        ", ".join(form[kind].format(name) for name, kind in kinds.items())
+        for form in (forms, _BY_POSITION)
+    )
+    return (
+        Shape(tuple(kinds), str(signature), arguments, positional, len(values), is_async),
+        values,
+    )
 
 
 @functools.cache
-def _compiled(shape: Shape, key: str | None) -> Any:
-    """The code of a function that gives wrappers."""
-    more = "_" * max(map(len, shape.names), default=0)  # no parameter has a name that long
-    memoized, variable, hide = f"memoized{more}", f"key{more}", "__tracebackhide__"
+def _compile(shape: Shape, key_arguments: str | None) -> types.CodeType:
+    """Compile a factory of wrappers; `key_arguments` are those of the key function, as source."""
+    padding = "_" * max(map(len, shape.names), default=0)  # no parameter has a name that long
+    record, find_key, key = f"record{padding}", f"find_key{padding}", f"key{padding}"
+    hide = "__tracebackhide__"
+    defaults = [f"default{i}" for i in range(shape.defaults)]
+    has_key = key_arguments is not None
     source = _SOURCE.format(
-        factory=", ".join([memoized, *[f"default{i}" for i in range(shape.defaults)]]),
+        factory_parameters=", ".join([record, find_key, *defaults]),
         async_="async " * shape.is_async,
         parameters=shape.parameters,
-        find_key="" if key is None else f"{variable} = {memoized}.options['key_of']({key})",
-        cached=f"{memoized}.value" if key is None else f"{memoized}.entries[{variable}].value",
-        memoized=memoized,
-        hide=hide + more * (hide in shape.names),
+        compute_key=f"{key} = {find_key}({key_arguments})" if has_key else "",
+        cached=f"{record}.entries[{key}].value" if has_key else f"{record}.value",
+        record=record,
+        hide=hide + padding * (hide in shape.names),
         await_="await " * shape.is_async,
-        key=None if key is None else variable,
+        key=key if has_key else None,
         arguments=shape.arguments,
     )
-    return FunctionMaker(name="factory", signature="").make(source, {}).__code__
+    code: types.CodeType = FunctionMaker(name="factory", signature="").make(source, {}).__code__
+    return code
 
 
-def _on_one_line(code: types.CodeType) -> dict[str, Any]:
-    """Tracebacks show the first line of the user's function, and not those after it, which the
-    wrapper's own lines would be taken for. (CPython's Objects/locations.md; no columns.)"""
+def _single_line_table(code: types.CodeType) -> dict[str, Any]:
+    """Return a line table that maps every line of the wrapper to the first of the user's function.
+
+    Without it, tracebacks would show lines of the user's file that follow that line. The format is
+    in CPython's Objects/locations.md; other interpreters keep their own table.
+    """
     if sys.implementation.name != "cpython":
         return {}
     eights, rest = divmod(len(code.co_code) // 2, 8)
     return {"co_linetable": b"\xef\x00" * eights + bytes([0xE7 + rest, 0]) * (rest > 0)}
 
 
-def write(  # noqa: PLR0913  each is a thing of its own
-    memoized: object,
+def build_wrapper(  # noqa: PLR0913  seven unrelated inputs
+    record: object,
     shape: Shape,
     defaults: list[object],
-    key: str | None,
-    looks: dict[str, Any],
+    find_key: Callable[..., Any] | None,
+    key_arguments: str | None,
+    code_attributes: dict[str, Any],
     namespace: dict[str, Any],
 ) -> Any:
-    """A wrapper that asks `memoized`; its code has the looks, that is, name, file and line."""
-    factory = _compiled(shape, key)
-    consts = [
-        const.replace(**looks, **_on_one_line(const))
-        if isinstance(const, types.CodeType)
-        else const
-        for const in factory.co_consts
+    """Return the wrapper of a record; `code_attributes` are the name, file and line of its code."""
+    factory = _compile(shape, key_arguments)
+    constants = [
+        constant.replace(**code_attributes, **_single_line_table(constant))
+        if isinstance(constant, types.CodeType)
+        else constant
+        for constant in factory.co_consts
     ]
-    # a `def` makes faster functions than types.FunctionType does of finished code
-    make = types.FunctionType(factory.replace(co_consts=tuple(consts)), namespace)
-    return make(memoized, *defaults)
+    # a `def` creates faster functions than types.FunctionType
+    make = types.FunctionType(factory.replace(co_consts=tuple(constants)), namespace)
+    return make(record, find_key, *defaults)
+
+
+# Keys -------------------------------------------------------------------------------------------
+
+_POSITIONAL = Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL
+
+
+def _key_parameters(
+    key: Callable[..., Any], name: str, parameters: Iterable[str]
+) -> list[str] | None:
+    """Return the parameters that the key function takes by name.
+
+    Return None if it takes all arguments by position.
+    """
+    signature = signature_of(key)
+    wanted = signature.parameters.values() if signature else ()
+    if not signature or any(parameter.kind in _POSITIONAL for parameter in wanted):
+        return None
+    if any(parameter.kind == Parameter.VAR_KEYWORD for parameter in wanted):
+        return list(parameters)
+    required = [each.name for each in wanted if each.default is Parameter.empty]
+    unknown = [each for each in required if each not in parameters]
+    if unknown:
+        raise TypeError(
+            f"the key function of {name} takes {', '.join(unknown)}, "
+            f"and {name}({', '.join(parameters)}) has no such parameter: name those that it has"
+        )
+    return [p.name for p in wanted if p.name in parameters]
+
+
+def key_of(
+    key: Callable[..., Any], function: Any, name: str, shape: Shape
+) -> tuple[Callable[..., Any], str]:
+    """Return the function that the wrapper calls for the key, and its arguments as source text."""
+    declared = signature_of(function)
+    is_plain = type(function) is types.FunctionType and not hasattr(function, "__wrapped__")
+    if is_plain or declared is None:
+        taken = _key_parameters(key, name, shape.names)
+        by_name = ", ".join(f"{each}={each}" for each in taken or ())
+        return key, shape.by_position if taken is None else by_name
+    return _find_declared(key, name, declared), shape.arguments
+
+
+def _find_declared(
+    key: Callable[..., Any], name: str, declared: inspect.Signature
+) -> Callable[..., Any]:
+    """Return a key function for a function whose signature differs from that of its code."""
+    taken = _key_parameters(key, name, declared.parameters)
+    parameters = declared.parameters.values()
+    var_keyword = [each.name for each in parameters if each.kind == Parameter.VAR_KEYWORD]
+
+    def find_key(*args: Any, **kwargs: Any) -> Any:
+        # partial: a decorator may supply the rest of the arguments
+        call = declared.bind_partial(*args, **kwargs)
+        call.apply_defaults()
+        if taken is not None:
+            return key(**{each: call.arguments[each] for each in taken if each in call.arguments})
+        by_keyword = {k: v for name in var_keyword for k, v in call.arguments.pop(name).items()}
+        return key(*call.args, *call.kwargs.values(), **by_keyword)
+
+    return find_key

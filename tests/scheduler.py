@@ -56,7 +56,7 @@ class _Actor(threading.Thread):
 
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:
         code = frame.f_code
-        if not code.co_filename.startswith(_LIBRARY) and "memoized" not in code.co_freevars:
+        if not code.co_filename.startswith(_LIBRARY) and "record" not in code.co_freevars:
             return None  # neither the library's nor a function that users call
         by_opcode = frame.f_trace_opcodes = self.schedule.by_opcode
         if event == ("opcode" if by_opcode else "line"):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, ParamSpec
 
-from threads import LIMIT, Call
+import pytest
+from threads import LIBRARY, LIMIT, Call
 
 from memoize_once import memoize
 
@@ -38,8 +39,9 @@ async def waiting(*tasks: asyncio.Future[Any]) -> None:
 def _waits(task: Any) -> bool:
     inner = task.get_coro()
     while inner is not None:
-        if getattr(inner, "__name__", "") == "changed":
-            return True
+        code = getattr(inner, "cr_code", None)
+        if code and code.co_filename.startswith(LIBRARY):
+            return True  # it runs no body, those have tasks of their own
         inner = getattr(inner, "cr_await", None)
     return False
 
@@ -68,6 +70,18 @@ class Place:
             self._gone.set()
         else:
             self._loop.call_soon_threadsafe(self._gone.set)
+
+
+async def begun(work: Coroutine[Any, Any, Any], place: Place | None = None) -> asyncio.Task[Any]:
+    """A task that does the work, and has come to the place, or else waits for memoize_once."""
+    task = asyncio.create_task(work)
+    await (place.reached() if place else waiting(task))
+    return task
+
+
+async def result_of(task: asyncio.Task[Any]) -> Any:
+    """To be run on the task's own loop."""
+    return await task
 
 
 async def turns(number: int) -> None:
@@ -99,6 +113,26 @@ def resting_loop() -> Iterator[Run]:
     """Gives what runs a coroutine on a loop that rests in between, as those of pytest-asyncio."""
     with asyncio.Runner() as runner:
         yield runner.run
+
+
+def by_run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, on this loop."""
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(main)
+
+
+def by_close(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:
+    """As programs that know nothing of `shutdown_asyncgens()`."""
+    with closing(loop):
+        return loop.run_until_complete(main)
+
+
+def new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """A loop of asyncio or uvloop."""
+    if kind == "uvloop":
+        loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
+        return loop
+    return asyncio.new_event_loop()
 
 
 async def attempt(awaitable: Awaitable[Any]) -> Any:

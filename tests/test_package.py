@@ -1,11 +1,10 @@
-"""What is installed: the names, the version, the files and their size."""
+"""What is installed: the names, the version, the files; and the numbers of the promises."""
 
 from __future__ import annotations
 
-import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def test_public_names() -> None:
 
 def test_metadata() -> None:
     """The version is that of the installed distribution, which needs `decorator` at run time and
-    nothing else, and has the marker for type checkers."""
+    nothing else, and has the marker for type checkers (promise 22)."""
     assert memoize_once.__version__ == metadata.version("memoize_once")
     required = [r for r in metadata.requires("memoize_once") or [] if "extra ==" not in r]
     assert [r.split()[0].partition(">")[0] for r in required] == ["decorator"]
@@ -43,31 +42,14 @@ def test_import() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("set()\n", "", 0)
 
 
-def statements(tree: ast.AST) -> int:
-    """How many statements there are, docstrings left out."""
-    nodes = list(ast.walk(tree))
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    documented = sum(isinstance(node, kinds) and bool(ast.get_docstring(node)) for node in nodes)
-    return sum(isinstance(node, ast.stmt) for node in nodes) - documented
-
-
-def long_functions(tree: ast.AST) -> Iterator[str]:
-    """The names of functions with more than 40 lines beside their docstrings."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            documentation = (ast.get_docstring(node) or "").splitlines()
-            if (node.end_lineno or 0) - node.lineno + 1 - len(documentation) > 40:
-                yield node.name
-
-
-def test_size() -> None:
-    """Size: at most 1,050 statements, 320 in a module, 40 lines in a function without its docstring
-    and 100 columns in a line."""
-    folder = Path(memoize_once.__file__).parent
-    texts = {path.name: path.read_text() for path in folder.glob("*.py")}
-    trees = {name: ast.parse(text) for name, text in texts.items()}
-    counts = {name: statements(tree) for name, tree in trees.items()}
-    assert max(counts.values()) <= 320, counts
-    assert sum(counts.values()) <= 1050, counts
-    assert [name for tree in trees.values() for name in long_functions(tree)] == []
-    assert [line for text in texts.values() for line in text.splitlines() if len(line) > 100] == []
+def test_promises() -> None:
+    """Tests cite the promises that there are in PROMISES.md, and each of them is cited."""
+    tests = Path(__file__).parent
+    there = re.findall(r"^(\d+)\. ", (tests / "PROMISES.md").read_text(), re.MULTILINE)
+    cited: set[int] = set()
+    for path in tests.rglob("*.py"):
+        text = " ".join(path.read_text().split())
+        for numbers in re.findall(r"\b[Pp]romises? (\d+(?:(?:,? and|,| to) \d+)*)", text):
+            for first, last in re.findall(r"(\d+)(?: to (\d+))?", numbers):
+                cited.update(range(int(first), int(last or first) + 1))
+    assert sorted(cited) == list(map(int, there)) == list(range(1, len(there) + 1))

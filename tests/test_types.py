@@ -19,6 +19,19 @@ PACKAGE = Path(memoize_once.__file__).parent
 TIME_LIMIT = 110
 
 
+def test_package(tmp_path: Path) -> None:
+    """pyright finds nothing in the package itself; mypy looks at that with the linters."""
+    if importlib.util.find_spec("basedpyright") is None:
+        pytest.skip("basedpyright is not installed")
+    settings = {"include": [str(PACKAGE)], "typeCheckingMode": "standard"}
+    file = tmp_path / "pyrightconfig.json"
+    file.write_text(json.dumps(settings))
+    arguments = ["--project", str(file), "--pythonpath", sys.executable]
+    command = [sys.executable, "-m", "basedpyright", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
 def test_uses(checker: str, tmp_path: Path) -> None:
     """Promise 22: mypy in its strict mode and pyright infer the right types and refuse each wrong

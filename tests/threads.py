@@ -14,7 +14,7 @@ from typing import Any
 import memoize_once
 
 LIMIT = 30  # seconds, for what would otherwise hang
-_LIBRARY = os.path.dirname(memoize_once.__file__)
+LIBRARY = os.path.dirname(memoize_once.__file__)
 
 
 def collect() -> None:
@@ -30,7 +30,7 @@ def _waiting(frame: FrameType | None) -> bool:
     return (
         frame is not None
         and frame.f_code.co_name == "wait"
-        and frame.f_code.co_filename.startswith(_LIBRARY)
+        and frame.f_code.co_filename.startswith(LIBRARY)
         and "woken" in frame.f_locals
     )
 

@@ -60,6 +60,7 @@ def run(
     *,
     prelude: str = PRELUDE,
     measured: bool = True,
+    limit: float = TIME_LIMIT,
 ) -> Ended:
     """Runs Python with the arguments in the folder, where the source stands in `script.py`.
 
@@ -84,13 +85,18 @@ def run(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=TIME_LIMIT,
+            timeout=limit,
         )
         stdout, stderr, status = process.stdout, final_lines(process.stderr), process.returncode
-    except subprocess.TimeoutExpired:
-        stdout, stderr, status = "", ["HANGS"], -1
+    except subprocess.TimeoutExpired as late:
+        stdout, errors = (_text(output) for output in (late.stdout, late.stderr))
+        stderr, status = [*final_lines(errors), "HANGS"], -1
     lines = sorted(file.read_text().splitlines() for file in transcripts.iterdir())
     return Ended(lines, stdout, stderr, status)
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode() if isinstance(output, bytes) else output or ""
 
 
 def run_all(sources: Mapping[str, str], folder: Path, **options: Any) -> dict[str, Ended]:
@@ -120,6 +126,12 @@ def no_threads_at_shutdown() -> bool:
     command = [sys.executable, "-c", source]
     process = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
     return "RuntimeError" in process.stderr
+
+
+def refused_at_shutdown(stderr: Sequence[str]) -> bool:
+    """Whether this Python has refused to start a thread or a process, and the script says so."""
+    told = any("at interpreter shutdown" in line for line in stderr)
+    return told and no_threads_at_shutdown()
 
 
 # What scripts import ------------------------------------------------------------------------------

@@ -54,6 +54,21 @@ for i in range(2):
     def in_a_loop(i=i):
         yield [i]
     servers.append(in_a_loop)
+
+if servers:
+    @memoize
+    def chosen():
+        yield "first"
+    servers.append(chosen)
+if servers:
+    @memoize
+    def chosen():
+        yield "second"
+    servers.append(chosen)
+
+@memoize(key=lambda name: name)
+def ported(name="a", port=1):
+    yield [name, port]
 """
 
 
@@ -124,8 +139,56 @@ def test_the_same_namespace(path: Path) -> None:
     is a new function."""
     module = import_anew()
     value = module.server()
-    assert [server() for server in module.servers] == [[0], [1]]
+    assert [server() for server in module.servers] == [[0], [1], "first", "second"]
     assert importlib.reload(module).server() is not value
+
+
+def test_a_name_that_is_defined_several_times(path: Path) -> None:
+    """Promise 25: of a name that a loop or a condition defines several times, the n-th definition
+    takes over the object of the n-th, in each later execution too."""
+    old = import_anew()
+    values = [server() for server in old.servers]
+    assert values == [[0], [1], "first", "second"]
+    for _ in range(3):
+        new = import_anew()
+        for server, before, value in zip(new.servers, old.servers, values, strict=True):
+            assert server() is before() is value
+        assert len(finalizers) == len(values)
+        old = new
+    reset(old.servers[0])
+    assert [server in finalizers for server in old.servers] == [False, True, True, True]
+    assert import_anew().servers[1]() is values[1]
+
+
+def test_some_of_several_hold_an_object(path: Path) -> None:
+    """Promise 25: it is the place among the definitions that counts, whichever hold an object."""
+    old = import_anew()
+    value = old.servers[1]()
+    new = import_anew()
+    assert new.servers[1]() is value
+    assert new.servers[0]() == [0]
+    newest = import_anew()
+    assert [server() for server in newest.servers[:2]] == [new.servers[0](), value]
+    assert newest.servers[0]() is new.servers[0]()
+
+
+@pytest.mark.parametrize("key", ["lambda port: port", "lambda *args: args", "str", None])
+def test_another_key_function(path: Path, key: str | None) -> None:
+    """Promise 25: where the file is executed again with another key function, or without one, the
+    old definition keeps working with its own, and the new one with the new one."""
+    old = import_anew()
+    value = old.ported("b")
+    options = "" if key is None else f"(key={key})"
+    path.write_text(SOURCE.replace("(key=lambda name: name)", options))
+    new = import_anew()
+    assert old.ported("b") is old.ported(port=2, name="b") is value
+    assert old.ported("c") == ["c", 1]
+    if key != "str":  # which minds the number of arguments
+        assert new.ported("d", 4) is new.ported(port=4, name="d")
+    assert old.ported("b") is value
+    reset(old.ported, new.ported)
+    assert len(finalizers) == 0
+    assert old.ported("b") is old.ported("b") is not value
 
 
 def test_files_of_the_same_name(path: Path, tmp_path: Path) -> None:

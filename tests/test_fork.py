@@ -119,6 +119,60 @@ say(f"parent {thing() is inherited} {len(finalizers)}")
     assert ended == dict.fromkeys(KINDS, expected)
 
 
+NAMESPACES = """
+import ctypes
+
+def enter_a_namespace():
+    # for the children to come: CLONE_NEWPID, with CLONE_NEWUSER where only that permits it
+    if any(ctypes.CDLL(None).unshare(flags) == 0 for flags in (0x20000000, 0x30000000)):
+        return os.fork()
+    say("not permitted")
+    os._exit(0)
+
+where = "parent"
+
+@memoize(inherit=INHERIT)
+def thing():
+    maker = where
+    yield [maker]
+    say(f"{maker}'s gone in the {where}")
+
+def in_child(number):
+    global where
+    where = "child"
+    say(f"same number {os.getpid() == number}")
+    say(f"{thing()[0]}'s {len(finalizers)}")
+    finalizers.register(thing, say, f"registered in the {where}")
+    reset()
+    say(f"{len(finalizers)}")
+
+def in_parent(leave):
+    thing()
+    say(fork(partial(in_child, os.getpid()), leave, enter_a_namespace))
+    say(f"{thing()[0]}'s {len(finalizers)}")
+
+fork(partial(in_parent, LEAVE), sys.exit, enter_a_namespace)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no namespaces of processes here")
+@pytest.mark.parametrize("inherit", [False, True])
+def test_a_process_namespace(inherit: bool, tmp_path: Path) -> None:
+    """Promise 14: a child in a process namespace of its own, as a container's first process is, may
+    have its parent's number, and is a process of its own all the same."""
+    source = NAMESPACES.replace("INHERIT", str(inherit))
+    leaves = ("os._exit", "sys.exit")
+    ended = run_all({leave: source.replace("LEAVE", leave) for leave in leaves}, tmp_path)
+    if "not permitted" in str(ended):
+        pytest.skip("no namespaces of processes for this user")
+    kept = ["parent's 0", "registered in the child"]
+    own = ["child's 1", "registered in the child", "child's gone in the child"]
+    child = ["same number True", *(kept if inherit else own), "0"]
+    # they write into one file, since they have one number
+    lines = [*child, "None", "parent's 1", "parent's gone in the parent"]
+    assert ended == dict.fromkeys(leaves, said(lines))
+
+
 # At any moment ------------------------------------------------------------------------------------
 
 
@@ -148,6 +202,78 @@ reset(thing)
     sources = {where: f"WHERE = '{where}'\n{GONE}{source}" for where in ("body", "teardown")}
     child = ["child 0 True 2", "gone"]
     assert run_all(sources, tmp_path) == dict.fromkeys(sources, said(child, child, ["gone"]))
+
+
+BODIES_THAT_FORK = {
+    "the child leaves": """
+    if fork_once():
+        say(f"in the child {thing()[0] == os.getpid()} {len(finalizers)}")
+        LEAVE(0)
+""",
+    "the child goes on": """
+    if fork_once():
+        say("goes on")
+""",
+    "the child calls, and goes on": """
+    if fork_once():
+        say(f"in the child {thing()[0] == os.getpid()}")
+""",
+}
+FORKING = """
+parent, children = os.getpid(), []
+
+def fork_once():
+    if children:
+        return False
+    children.append(os.fork())
+    return not children[0]
+
+@memoize
+def thing():
+    say("begins")
+BODY
+    maker = os.getpid()
+    yield [maker]
+    gone(maker)
+
+try:
+    thing()
+except RuntimeError:  # of the outer call, where the one inside has made the object
+    pass
+say(f"own {os.getpid() in thing()} {thing() is thing()}")
+if os.getpid() == parent:
+    os.waitpid(children[0], 0)
+"""
+
+
+@pytest.mark.parametrize("how", BODIES_THAT_FORK)
+def test_a_body_that_forks(how: str, tmp_path: Path) -> None:
+    """Promises 14 and 15: a body may fork, and its child call the function, which makes the child's
+    own object there; it may go on with the body as well: parent and child have one object each in
+    the end, and tear down what they have made."""
+    body = BODIES_THAT_FORK[how]
+    leaves = ("os._exit", "sys.exit") if "leaves" in how else ("",)
+    sources = {
+        leave: GONE + FORKING.replace("BODY", body.replace("LEAVE", leave)) for leave in leaves
+    }
+    parent = ["begins", "own True True", "gone"]
+    for leave, ended in run_all(sources, tmp_path).items():
+        assert (ended.stdout, ended.stderr, ended.status) == ("", [], 0)
+        assert len(ended.said) == 2
+        assert parent in ended.said
+        ended.said.remove(parent)
+        (child,) = ended.said
+        if "leaves" in how:
+            # what the body that is left by an exception has registered would run, and has none
+            lines = ["begins", "in the child True 1", "gone"]
+            assert child == lines[: 2 if leave == "os._exit" else 3]
+        elif "calls" in how:
+            assert child[:2] == ["begins", "in the child True"]
+            assert "own True True" in child
+            # of its two bodies the outer one has come too late, and may be refused
+            assert child.count("gone") in (1, 2)
+        else:
+            assert child == ["goes on", "own True True", "gone"]
 
 
 def test_a_fork_beside_other_threads(tmp_path: Path) -> None:

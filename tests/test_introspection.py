@@ -2,13 +2,16 @@
 
 import asyncio
 import copy
+import importlib
 import inspect
 import itertools
 import pickle
 import pydoc
 import re
 import sys
+import traceback
 import typing
+import warnings
 from typing import Annotated, Any
 
 import pytest
@@ -71,8 +74,9 @@ class TestFourKinds:
         wrapper: Any = memoize(function)
         for name in ("__name__", "__qualname__", "__module__", "__doc__", "__globals__"):
             assert getattr(wrapper, name) == getattr(function, name)
-        for name in ("co_name", "co_qualname"):
-            assert getattr(wrapper.__code__, name) == getattr(function.__code__, name)
+        assert wrapper.__code__.co_name == f"{function.__name__} (memoized)"
+        assert wrapper.__code__.co_filename == function.__code__.co_filename
+        assert wrapper.__code__.co_firstlineno == function.__code__.co_firstlineno
         assert inspect.getsourcelines(wrapper) == inspect.getsourcelines(function)
         assert inspect.getsourcefile(wrapper) == __file__
         assert inspect.getmodule(wrapper) is sys.modules[__name__]
@@ -140,6 +144,43 @@ class TestFourKinds:
         wrapper.__globals__["Sooner"] = int
         expected = {"a": int, "b": list[int]}
         assert wrapper.__annotations__ == typing.get_type_hints(wrapper) == expected
+
+
+class TestProfilers:
+    @pytest.mark.parametrize("module", ["cProfile", "profile"])
+    @pytest.mark.parametrize("form", ["plain", "generator"])
+    @pytest.mark.parametrize("options", [{}, {"key": lambda a: a}], ids=["single", "keyed"])
+    def test_rows(self, module: str, form: str, options: Any) -> None:
+        """Promise 20: profilers, which tell functions apart by file, line and name, have a row for
+        the body and one for the calls, by the names that users look for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of `profile`, from 3.15 on
+            profile = importlib.import_module(module).Profile()
+        expensive = memoize(**options)(defined(form, "expensive", "a", "[a]"))
+
+        def work() -> None:
+            for _ in range(10):
+                expensive(1)
+
+        profile.runcall(work)
+        profile.create_stats()
+        calls = {
+            name: row[1] for (file, _, name), row in profile.stats.items() if file == "defined.py"
+        }
+        # a generator is resumed once: not before its teardown, and profilers count each
+        assert calls == {"expensive": 1, "expensive (memoized)": 10}
+
+    def test_tracebacks(self) -> None:
+        """Promise 20: a traceback names the calls apart from the body."""
+
+        @memoize
+        def failing() -> int:
+            return 1 // 0
+
+        with pytest.raises(ZeroDivisionError) as raised:
+            failing()
+        names = [frame.name for frame in traceback.extract_tb(raised.value.__traceback__)]
+        assert [name for name in names if "failing" in name] == ["failing (memoized)", "failing"]
 
 
 # names that the library or the interpreter may well use itself

@@ -2,17 +2,175 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Generator
+import inspect
+import itertools
+import operator
+import os
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace as Request
-from typing import Any
+from typing import Any, NamedTuple, cast
+from unittest.mock import MagicMock, Mock
 
 import pytest
-from processes import run, said
-from threads import Call, Point, busy
+from processes import fork, run, said
+from threads import LIMIT, Call, Point, busy, server
 
-from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
+
+
+class Param(NamedTuple):
+    """What can be a key itself, has a `param`, and looks like what it is."""
+
+    param: int
+
+
+ONE = Param(1)
+
+
+def plain(request: Param = ONE) -> list[Param]:
+    return [request]
+
+
+def generator(request: Param = ONE) -> Generator[list[Param], None, None]:
+    yield [request]
+
+
+async def coroutine(request: Param = ONE) -> list[Param]:
+    return [request]
+
+
+async def async_generator(request: Param = ONE) -> AsyncGenerator[list[Param], None]:
+    yield [request]
+
+
+@functools.wraps(plain)
+def wrapped(*args: Any, **kwargs: Any) -> list[Param]:
+    return plain(*args, **kwargs)
+
+
+@functools.wraps(coroutine)
+async def wrapped_coroutine(*args: Any, **kwargs: Any) -> list[Param]:
+    return await coroutine(*args, **kwargs)
+
+
+class Maker:
+    """What is called, and no function."""
+
+    def __call__(self, request: Param = ONE) -> list[Param]:
+        return [request]
+
+
+FUNCTIONS: dict[str, Any] = {
+    "plain": plain,
+    "generator": generator,
+    "coroutine": coroutine,
+    "async generator": async_generator,
+    "wrapped": wrapped,
+    "wrapped coroutine": wrapped_coroutine,
+    "instance": Maker(),
+    "bound method": Maker().__call__,
+    "partial": functools.partial(plain),
+}
+POSITIONAL: dict[str, Callable[..., Any]] = {
+    "str": str,
+    "id": id,
+    "repr": repr,
+    "hash": hash,
+    "attrgetter": operator.attrgetter("param"),
+    "itemgetter": operator.itemgetter(0),
+    "format": "{0}".format,
+    "partial": functools.partial(str.format, "{0} of mine"),
+    "partial of *args": functools.partial(lambda *args: args, "mine"),
+    "*args": lambda *args: args,
+    "x, /": lambda x, /: x,
+    "*args, **kwargs": lambda *args, **kwargs: (args, *kwargs),
+}
+
+
+class TestByPosition:
+    @pytest.mark.parametrize("function", FUNCTIONS)
+    @pytest.mark.parametrize("key", POSITIONAL)
+    def test_a_key_function_by_position(self, key: str, function: str) -> None:
+        """Promise 26: a key function that takes `*args`, that has positional-only parameters or
+        whose signature is unknown gets the arguments by position, however the call gives them,
+        defaults included, of functions of every kind."""
+        memoized = memoize(FUNCTIONS[function], key=POSITIONAL[key])
+
+        async def call(*args: Param, **kwargs: Param) -> Any:
+            result = memoized(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        async def calls() -> list[Any]:
+            two = Param(2)
+            ways = [call(ONE), call(request=ONE), call(), call(two), call(request=two)]
+            return [await way for way in ways]
+
+        by_position, by_name, by_default, *others = asyncio.run(calls())
+        assert by_position is by_name is by_default
+        assert by_position == [ONE]
+        assert others[0] is others[1]
+        assert others[0] == [Param(2)]
+
+    def test_several_parameters(self) -> None:
+        """Promise 26: they come as they stand in the signature, whatever the order of the call,
+        those that are keyword-only too."""
+        keys: list[object] = []
+
+        def keep(*args: Any, **kwargs: Any) -> str:
+            keys.append((args, kwargs))
+            return repr(keys[-1])
+
+        @memoize(key=keep)
+        def function(a: int, b: int = 2, *, c: int = 3) -> list[int]:
+            return [a, b, c]
+
+        values = [function(1), function(b=2, a=1), function(1, 2, c=3), function(c=3, b=2, a=1)]
+        assert keys == [((1, 2, 3), {})] * 4
+        assert all(value is values[0] for value in values)
+        named = memoize(key=lambda *args, **kwargs: (args, kwargs.popitem()))
+        thing = named(lambda **options: [options])
+        assert thing(x=1) is thing(x=1) is not thing(y=1)  # what `**` collects keeps its names
+        assert memoize(key=str)(lambda a, b="ascii": [a, b])(b"1") == [b"1", "ascii"]
+        by_param = memoize(key=operator.attrgetter("param"))(lambda *, request: [request])
+        assert by_param(request=ONE) is by_param(request=Param(1)) == [ONE]
+
+    def test_a_method(self) -> None:
+        """Promises 21 and 26: `id` tells instances of a class apart, and a getter what they are."""
+
+        class Owner(Request):
+            @memoize(key=id)
+            def by_instance(self) -> object:
+                return object()
+
+            @memoize(key=operator.attrgetter("name"))
+            def by_name(self) -> object:
+                return object()
+
+        one, two, same = Owner(name="one"), Owner(name="two"), Owner(name="one")
+        assert one.by_instance() is Owner.by_instance(self=one) is one.by_instance()
+        assert len({id(each.by_instance()) for each in (one, two, same)}) == 3
+        assert one.by_name() is same.by_name() is not two.by_name()
+
+    def test_an_async_key_function(self) -> None:
+        """Promise 26: an async key function is refused when decorating: nobody would await it."""
+
+        async def key(request: Param) -> int:
+            return request.param
+
+        class Instance:
+            async def __call__(self, request: Param) -> int:
+                return request.param
+
+        keys: list[Any] = [key, functools.partial(key), Instance(), async_generator]
+        functions: list[Any] = [plain, coroutine]
+        for wrong in keys:
+            for function in functions:
+                with pytest.raises(TypeError, match="async"):
+                    memoize(function, key=wrong)
 
 
 class TestInjection:
@@ -34,8 +192,8 @@ class TestInjection:
     @pytest.mark.parametrize(
         ("key", "expected"),
         [
-            (lambda *args, **kwargs: (args, kwargs), ((1, 2, 3), {"d": 5, "e": 6, "f": 7})),
-            (lambda x, /, *rest, d, **kwargs: (x, rest, d), (1, (2, 3), 5)),
+            (lambda *args, **kwargs: (args, kwargs), ((1, 2, 3, 5, 6), {"f": 7})),
+            (lambda x, /, *rest, **kwargs: (x, rest), (1, (2, 3, 5, 6))),
             (lambda **kwargs: sorted(kwargs), ["a", "args", "b", "d", "e", "kwargs"]),
             (lambda args, kwargs: (args, kwargs), ((3,), {"f": 7})),
             (lambda a, absent="its own": (a, absent), (1, "its own")),
@@ -44,7 +202,7 @@ class TestInjection:
     )
     def test_what_it_is_given(self, key: Any, expected: object) -> None:
         """Promise 26: one that takes `*args` or has positional-only parameters gets all arguments
-        as they stand in the signature, any other what it names."""
+        by position, as they stand in the signature, any other what it names."""
         given = []
 
         @functools.wraps(key)
@@ -95,6 +253,63 @@ class TestInjection:
             assert raised.value.__context__ is None or raised.value.__suppress_context__
             function(1)
         assert given == [1]
+
+
+class Armed:
+    """A key that raises the error at the step with this number of what it is asked, from 1 on."""
+
+    def __init__(self, name: str, error: BaseException, step: int = 0) -> None:
+        self.name, self.error, self.step = name, error, step
+
+    def ask(self) -> None:
+        self.step -= 1
+        if self.step == 0:
+            raise self.error
+
+    def __hash__(self) -> int:
+        self.ask()
+        return 1  # as all others: each is compared with what stands there
+
+    def __eq__(self, other: object) -> bool:
+        self.ask()
+        return isinstance(other, Armed) and self.name == other.name
+
+
+ERRORS = [ValueError("of the key"), RecursionError(), KeyboardInterrupt(), SystemExit()]
+
+
+class TestKeysThatRaise:
+    @pytest.mark.parametrize("error", ERRORS, ids=repr)
+    def test_while_the_object_is_stored(self, error: BaseException, ran: list[str]) -> None:
+        """Promises 3 and 26: whatever a key raises when it is hashed or compared, wherever that is,
+        reaches the caller, and leaves nothing half made: the next call makes its object, and
+        nobody waits."""
+
+        @memoize(key=lambda key: key)
+        def thing(key: Armed) -> Generator[str, None, None]:
+            ran.append(f"{key.name} made")
+            yield key.name
+            ran.append(f"{key.name} gone")
+
+        kept: list[BaseException] = []  # with the frames that they have come through
+        for step in itertools.count(1):
+            neighbour, key = Armed("neighbour", error), Armed("key", error, step)
+            thing(neighbour)
+            ran.clear()
+            try:
+                thing(key)
+            except BaseException as raised:
+                kept.append(raised)
+            has_raised, key.step = key.step <= 0, 0
+            assert Call(thing, key).result() == "key"
+            assert Call(reset).error() is None
+            assert ran.count("key made") == ran.count("key gone")
+            assert ran.count("neighbour gone") == 1
+            assert len(finalizers) == 0
+            if not has_raised:
+                break
+        assert len(kept) > 1
+        assert all(raised is error for raised in kept)
 
 
 BROKEN = """
@@ -187,6 +402,181 @@ class TestEachKeyOnItsOwn:
         assert "\n".join(ended.stderr).count("AttributeError") == 1
 
 
+def keyed(ran: list[str]) -> Callable[[str], str]:
+    """A memoized function with a key, whose objects say when they are torn down."""
+
+    @memoize(key=lambda name: name)
+    def thing(name: str) -> Generator[str, None, None]:
+        yield name
+        ran.append(name)
+
+    return thing
+
+
+class TestResetOfOneKey:
+    def test_it_takes_the_object_of_this_key_alone(self, ran: list[str]) -> None:
+        """Promise 26: `reset(function, key=k)` tears down the object of that key and no other, any
+        key, None included; of one that holds no object it does nothing."""
+        thing: Any = keyed(ran)
+        for name in ("a", None, "b", "c"):
+            thing(name)
+        reset(thing, key="b")
+        assert ran == ["b"]
+        reset(thing, key="b")
+        reset(thing, key="absent")
+        assert ran == ["b"]
+        reset(thing, key=None)
+        assert ran == ["b", None]
+        assert len(finalizers) == 2
+        thing("b")
+        reset(thing)
+        assert ran == ["b", None, "b", "c", "a"]
+
+    def test_what_wraps_one(self, ran: list[str]) -> None:
+        """Promises 10 and 26: it takes whatever `reset` takes: methods, fixtures, what is made by
+        functools.wraps."""
+
+        class Owner:
+            @memoize(key=lambda name: name)
+            def method(self, name: str) -> list[str]:
+                return [name]
+
+        thing, owner = keyed(ran), Owner()
+        first = owner.method("a")
+        reset(owner.method, key="a")
+        second = owner.method("a")
+        assert second is not first
+        reset(Owner.method, key="b")
+        assert owner.method("a") is second
+        for wrapper in (functools.wraps(thing)(lambda name: thing(name)), pytest.fixture(thing)):
+            thing("a")
+            reset(wrapper, key="a")
+        assert ran == ["a", "a"]
+
+    def test_wrong_use(self, ran: list[str]) -> None:
+        """Promise 26: it raises TypeError unless it is given exactly one function that has a
+        `key=`, and a key that is hashable; nothing is torn down then."""
+        thing, other, wrong = keyed(ran), keyed(ran), cast(Any, reset)
+        without: Any = server([])
+        thing("a"), other("a"), without()
+        for functions in ((), (thing, other), (thing, thing), (without,), (thing, without)):
+            with pytest.raises(TypeError, match="key"):
+                wrong(*functions, key="a")
+        with pytest.raises(TypeError, match="not memoized"):
+            wrong(len, key="a")
+        with pytest.raises(TypeError, match="hashable"):
+            wrong(thing, key=["a"])
+        assert ran == []
+        assert len(finalizers) == 3
+
+    def test_inside(self, ran: list[str]) -> None:
+        """Promises 10 and 26: inside the making or the teardown of that key's object it raises
+        DeadlockError; of another key's it is a reset like any other."""
+
+        @memoize(key=lambda name: name)
+        def thing(name: str) -> Generator[str, None, None]:
+            if name == "outer":
+                use()
+            yield name
+            if name == "outer":
+                use()
+            ran.append(name)
+
+        def use() -> None:
+            thing("inner")
+            with pytest.raises(DeadlockError, match="thing"):
+                reset(thing, key="outer")
+            reset(thing, key="inner")
+
+        thing("outer")
+        assert ran == ["inner"]
+        reset(thing, key="outer")
+        assert ran == ["inner", "inner", "outer"]
+
+    def test_it_waits_for_another_thread(self, ran: list[str]) -> None:
+        """Promises 10 and 26: it waits for who makes or tears down that key's object, and for no
+        other."""
+        point = Point()
+
+        @memoize(key=lambda name: name)
+        def thing(name: str) -> Generator[str, None, None]:
+            if name == "slow":
+                point.pass_()
+            yield name
+            ran.append(name)
+
+        maker = busy(lambda: thing("slow"), point, "made")
+        thing("quick")
+        reset(thing, key="quick")
+        assert ran == ["quick"]
+        resetter = Call(lambda: reset(thing, key="slow")).until_it_waits()
+        point.go()
+        resetter.result()
+        maker.result()
+        assert ran == ["quick", "slow"]
+
+    def test_from_a_coroutine(self, ran: list[str]) -> None:
+        """Promises 19 and 26: `await areset(function, key=k)` is the same from a coroutine, of
+        async functions too; where their loop runs, `reset` says to await that, and tears nothing
+        down."""
+
+        @memoize(key=lambda name: name)
+        async def connection(name: str) -> AsyncGenerator[str, None]:
+            yield name
+            ran.append(name)
+
+        thing = keyed(ran)
+
+        async def main() -> None:
+            for name in ("a", "b"):
+                await connection(name)
+                thing(name)
+            with pytest.raises(RuntimeError, match=r"await areset\("):
+                reset(connection, key="a")
+            await areset(connection, key="a")
+            await areset(thing, key="b")
+            assert ran == ["a", "b"]
+            with pytest.raises(TypeError, match="key"):
+                await cast(Any, areset)(thing, connection, key="a")
+            with pytest.raises(TypeError, match="hashable"):
+                await cast(Any, areset)(connection, key=[])
+            assert ran == ["a", "b"]
+
+        asyncio.run(asyncio.wait_for(main(), LIMIT))
+        assert ran == ["a", "b", "b"]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+    def test_in_a_forked_child(self, ran: list[str]) -> None:
+        """Promise 14: in a forked child it tears down what the child has made under that key, and
+        never its parent's."""
+        thing = keyed(ran)
+        thing("a")
+
+        def in_child() -> str:
+            reset(thing, key="a")
+            before = list(ran)
+            thing("a"), thing("b")
+            reset(thing, key="a")
+            return f"{before} {ran} {len(finalizers)}"
+
+        assert fork(in_child) == "[] ['a'] 1"
+        assert ran == []
+        reset(thing, key="a")
+        assert ran == ["a"]
+
+
+class Unloaded:
+    """A proxy that minds being asked for anything, its class included."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"it is asked for {name}")
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise AssertionError("it is asked for its class")
+
+
 class TestWarning:
     def test_a_parametrized_request_without_key(self) -> None:
         """Promise 27: a body made from a `request` with a `param` and without `key=` warns once,
@@ -210,6 +600,38 @@ class TestWarning:
         assert plain(Request()) is plain(Request(param=1))
         memoize(lambda request: request, key=lambda request: request.param)(Request(param=1))
         memoize(lambda demand: demand)(Request(param=1))
+
+    def test_whom_it_blames(self) -> None:
+        """Promise 27: it blames the function's own file and line also where that is wrapped, or
+        where the arguments come by position, and each function once, whichever thread comes
+        first."""
+
+        def one(request: Request) -> object:
+            return object()
+
+        @functools.wraps(one)
+        def other(*args: Any, **kwargs: Any) -> object:
+            return one(*args, **kwargs)
+
+        line = inspect.getsourcelines(one)[1]
+        functions = [memoize(one), memoize(lambda request: [request]), memoize(other)]
+        lines = [line, inspect.currentframe().f_lineno - 1, line]  # type: ignore[union-attr]
+        for function, its_line in zip(functions, lines, strict=True):
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                for _ in range(3):
+                    calls = [Call(lambda f=function: f(request=Request(param=1))) for _ in "ab"]
+                    assert len({id(call.result()) for call in calls}) == 1
+                    reset(function)
+            assert [(each.filename, each.lineno) for each in told] == [(__file__, its_line)]
+
+    @pytest.mark.parametrize("kind", [Mock, MagicMock, Unloaded])
+    def test_what_answers_every_question(self, kind: Any) -> None:
+        """Promises 21 and 27: a mock, which has every attribute, and a lazy proxy, which would have
+        to load, as `request` are asked by their type, and warned of nothing."""
+        request_ = kind()
+        thing = memoize(lambda request: [id(request)])
+        assert thing(request_) == thing(request=request_) == [id(request_)]
 
     @pytest.mark.usefixtures("plain_pytest")
     def test_under_pytest(self, pytester: pytest.Pytester) -> None:

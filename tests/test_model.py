@@ -154,7 +154,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         assert self.ran == self.expected
-        pending = [self.functions[name] for name in reversed(self.alive) if self.alive[name]]
+        pending = [self.functions[name] for name in reversed(self.alive) for _ in self.alive[name]]
         assert list(finalizers) == pending
         assert len(finalizers) == sum(map(len, self.alive.values()))
         assert all((each in finalizers) == (each in pending) for each in self.functions.values())

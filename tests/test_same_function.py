@@ -11,11 +11,13 @@ import itertools
 import pickle
 import re
 import traceback
-from collections.abc import Callable, Generator, Iterator
+import unittest
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
-from threads import server
+from threads import collect, server
 
 from memoize_once import finalizers, memoize, reset
 
@@ -146,6 +148,145 @@ class TestKindsOfCallables:
             assert inspect.signature(wrapper) == inspect.signature(function)
 
 
+class Lazy:
+    """A proxy that loads what it stands for when it is used, and says that it is that."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load = load
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self._load())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._load(), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._load()(*args, **kwargs)
+
+
+def generating(a: int) -> Generator[list[int], None, None]:
+    """Makes a list."""
+    yield [a]
+
+
+async def awaited(a: int) -> list[int]:
+    """Makes a list."""
+    return [a]
+
+
+async def generating_awaited(a: int) -> AsyncGenerator[list[int], None]:
+    """Makes a list."""
+    yield [a]
+
+
+MOCKS: dict[str, Callable[[], Any]] = {
+    "Mock": lambda: Mock(return_value=[1]),
+    "MagicMock": lambda: MagicMock(return_value=[1]),
+    "Mock of a function": lambda: Mock(spec=plain, return_value=[1]),
+    "MagicMock of a function": lambda: MagicMock(spec=plain, return_value=[1]),
+    "Mock that wraps one": lambda: Mock(wraps=plain),
+    "autospec": lambda: create_autospec(plain, return_value=[1]),
+    "method of a Mock": lambda: Mock(**{"connect.return_value": [1]}).connect,
+}
+
+
+class TestWhatAnswersEveryQuestion:
+    @pytest.mark.parametrize("kind", MOCKS)
+    def test_mocks(self, kind: str, ran: list[str]) -> None:
+        """Promise 21: a mock, which has every attribute and may lie about its class, is memoized as
+        what is called, and is called once; with a key once for each, with a `finalizer=` too."""
+        mock = MOCKS[kind]()
+        thing = memoize(mock)
+        assert thing(1) is thing(1)
+        assert thing(1) == [1]
+        assert mock.call_count == 1
+        reset(thing)
+        assert thing(1) == [1]
+        assert mock.call_count == 2
+        keyed = memoize(mock, key=lambda *args: args)
+        assert keyed(1) is keyed(1)
+        assert mock.call_count == 3
+        torn_down = memoize(mock, finalizer=lambda value: ran.append(f"{value} gone"))
+        torn_down(1)
+        reset(torn_down)
+        assert ran == ["[1] gone"]
+
+    def test_a_mock_as_an_option(self) -> None:
+        """Promise 21: a mock as `finalizer=` or `key=` is called as what it stands for."""
+        finalizer, key = Mock(return_value=None), Mock(side_effect=lambda a: a % 2)
+        thing = memoize(plain, finalizer=finalizer, key=key)
+        assert thing(1) is thing(3) is not thing(2)
+        reset(thing)
+        assert [call.args for call in finalizer.call_args_list] == [([2],), ([1],)]
+
+    def test_an_async_mock(self) -> None:
+        """Promises 16 and 21: a mock of a coroutine function is one, by its type."""
+        mock = AsyncMock(return_value=[1])
+        thing = memoize(mock)
+
+        async def main() -> None:
+            assert await thing(1) is await thing(1)
+
+        asyncio.run(main())
+        assert mock.await_count == 1
+
+    @pytest.mark.parametrize(
+        ("function", "how"),
+        [
+            *itertools.product([plain, generating], ["Lazy", "LocalProxy"]),
+            *itertools.product(
+                [plain, generating, awaited, generating_awaited],
+                ["CallableObjectProxy", "decorator"],
+            ),
+        ],
+    )
+    def test_proxies(self, function: Any, how: str) -> None:
+        """Promise 21: a proxy is memoized as what it stands for, with its signature, and called
+        once: those of wrapt for any of the four kinds of function, and for plain ones Werkzeug's
+        and one that loads late, which by their types are no coroutine functions."""
+        if how == "Lazy":
+            proxy: Any = Lazy(lambda: function)
+        elif how == "LocalProxy":
+            proxy = pytest.importorskip("werkzeug.local").LocalProxy(lambda: function)
+        elif how == "CallableObjectProxy":
+            proxy = pytest.importorskip("wrapt").CallableObjectProxy(function)
+        else:
+            decorate = pytest.importorskip("wrapt").decorator
+            proxy = decorate(lambda wrapped, _, args, kwargs: wrapped(*args, **kwargs))(function)
+        thing: Any = memoize(proxy)
+
+        async def call() -> Any:
+            result = thing(1)
+            return await result if inspect.isawaitable(result) else result
+
+        async def calls() -> bool:
+            return (await call()) is (await call()) and (await call()) == [1]
+
+        assert asyncio.run(calls())
+        assert inspect.iscoroutinefunction(thing) is (function in (awaited, generating_awaited))
+        assert inspect.signature(thing) == inspect.signature(proxy)
+        assert thing.__name__ == function.__name__
+        reset(thing)
+
+    def test_a_decorator_that_supplies_an_argument(self) -> None:
+        """Promise 21: a decorator of wrapt shows its function's signature, and may give it an
+        argument of its own: the call gives what the decorator takes, and is not checked before."""
+        wrapt = pytest.importorskip("wrapt")
+
+        def supply(wrapped: Any, instance: object, args: Any, kwargs: Any) -> Any:
+            return wrapped("session", *args, **kwargs)
+
+        def original(session: str, name: str = "default") -> list[str]:
+            return [session, name]
+
+        thing: Any = memoize(wrapt.decorator(supply)(original))
+        assert thing() is thing("late") is thing(name="late")
+        assert thing() == ["session", "default"]
+        reset(thing)
+        assert thing("name") == ["session", "name"]
+
+
 async def close(thing: object) -> None:
     """Would have to be awaited."""
 
@@ -224,6 +365,36 @@ class TestRefused:
         assert [memoized(), new()] == ["copy", "new"]
         reset(memoized)
         assert ran == ["old", "old", "copy"]
+
+
+class TestCacheClear:
+    @pytest.mark.parametrize("key", [None, lambda: 1], ids=["single", "keyed"])
+    def test_of_a_function_that_has_gone(self, key: Any, ran: list[str]) -> None:
+        """Promises 5 and 10: `cache_clear` does nothing when its local function has gone, as where
+        a test hands it to `addCleanup`; an object with a teardown keeps its function, and is torn
+        down."""
+
+        class Test(unittest.TestCase):
+            def test(self) -> None:
+                @memoize(key=key)
+                def settings() -> object:
+                    return object()
+
+                @memoize(key=key)
+                def thing() -> Generator[int, None, None]:
+                    yield 1
+                    ran.append("down")
+
+                for function in (settings, thing):
+                    clear: Any = function
+                    self.addCleanup(clear.cache_clear)
+                    self.addCleanup(collect)
+                    assert function() is function()
+
+        result = unittest.TestResult()
+        Test("test").run(result)
+        assert result.errors == result.failures == []
+        assert ran == ["down"]
 
 
 def fail(*_: object) -> object:

@@ -2,12 +2,13 @@
 
 import random
 import sys
+import threading
 from contextlib import suppress
 
 import pytest
 from scheduler import LONG
 from test_interleavings import Subject
-from threads import Call
+from threads import LIMIT, Call
 
 from memoize_once import DeadlockError, reset
 
@@ -27,7 +28,11 @@ def test_load(seed: int) -> None:
         if chance.random() < 0.1:
             raise ValueError("fails")
 
+    # a thread that starts while a body runs would be taken for its object's: promise 13
+    started = threading.Barrier(4)
+
     def work() -> None:
+        started.wait(LIMIT)
         for _ in range(40):
             with suppress(ValueError, DeadlockError):
                 chance.choice(plain).act(*chance.choices(PLAIN, k=3))

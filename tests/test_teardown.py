@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import itertools
-from collections.abc import Callable, Generator
+import logging
+import pickle
+import queue
+import sys
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
 from typing import Any, cast
+from unittest.mock import MagicMock, Mock
 
 import pytest
-from threads import Call, Point, busy, server
+from threads import LIMIT, Call, Point, busy, collect, server
 
-from memoize_once import DeadlockError, finalizers, memoize, reset
+from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
 
 class TestGenerators:
@@ -106,7 +117,7 @@ class TestOrder:
         top()
         alone()
         finalizers.register(base, ran.append, "registered late on base")
-        assert list(finalizers) == [alone, top, base]
+        assert list(finalizers) == [alone, top, base, base]
         reset(base, alone, top, base)
         assert ran == ["alone", "top", "registered late on base", "base"]
         assert list(finalizers) == []
@@ -187,6 +198,170 @@ class TestWhileItEnds:
         resetter.result()
         assert {caller.result() for caller in callers} == {1}
         assert ran == ["bind 0", "free 0", "bind 1"]
+
+    @pytest.mark.parametrize("daemon", [False, True])
+    @pytest.mark.parametrize("work", ["call", "reset"])
+    def test_its_own_threads(self, work: str, daemon: bool, ran: list[object]) -> None:
+        """Promise 9: a thread of the object, for which its teardown waits, may call its function,
+        which gives it the object that is being torn down, and reset everything, which leaves that
+        object out."""
+        other, stop = server(cast(Any, ran), "other"), threading.Event()
+
+        def serve() -> None:
+            stop.wait(LIMIT)
+            ran.append(thing() if work == "call" else reset())
+
+        @memoize
+        def thing() -> Generator[str, None, None]:
+            thread = threading.Thread(target=serve, daemon=daemon)
+            thread.start()
+            yield "thing"
+            stop.set()
+            thread.join(LIMIT)
+            ran.append("joined" if not thread.is_alive() else "it hangs")
+
+        other(), thing()
+        reset(thing)
+        assert ran == (["thing", "joined"] if work == "call" else ["other", None, "joined"])
+        assert (other in finalizers, thing in finalizers) == (work == "call", False)
+        reset()
+
+    def test_the_work_of_its_own_pool(self, ran: list[object]) -> None:
+        """Promise 9: so may what its own pool has to do when it is shut down."""
+
+        @memoize
+        def pool() -> Generator[Any, None, None]:
+            begun, stop = threading.Event(), threading.Event()
+
+            def serve() -> bool:
+                begun.set()
+                return stop.wait(LIMIT) and pool() is executor
+
+            with ThreadPoolExecutor() as executor:
+                served = executor.submit(serve)
+                assert begun.wait(LIMIT)
+                yield executor
+                stop.set()
+                ran.append(served.result(LIMIT))
+
+        pool()
+        reset()
+        assert ran == [True]
+
+    @pytest.mark.parametrize("everything", [False, True])
+    def test_a_thread_that_merely_started_meanwhile(self, everything: bool, ran: list[str]) -> None:
+        """Promises 9 and 10: a thread of the program that started while the body ran, and has
+        nothing to do with it, resets the function as any other thread does: it waits for the
+        teardown, and is told of no deadlock."""
+        made, ended, go = Point(), Point(), Point()
+
+        @memoize
+        def thing() -> Generator[str, None, None]:
+            made.pass_()
+            yield "thing"
+            ended.pass_()
+            ran.append("down")
+
+        def work() -> list[str]:
+            go.pass_()
+            reset(thing)
+            return list(ran)
+
+        maker = busy(thing, made, "made")
+        bystander = Call(work)
+        go.reached()
+        made.go()
+        maker.result()
+        resetter = Call(reset, *([] if everything else [thing]))
+        ended.reached()
+        go.go()
+        bystander.until_it_waits()
+        ended.go()
+        assert bystander.result() == ["down"]
+        resetter.result()
+
+    @pytest.mark.parametrize("work", ["call", "reset", "areset"])
+    def test_a_portal_in_a_test_client(self, work: str, ran: list[object]) -> None:
+        """Promise 9: the lifespan of an application under a memoized TestClient, which runs in a
+        thread of anyio's portal, may use the client or reset everything when it ends."""
+        fastapi, testclient = map(pytest.importorskip, ("fastapi", "fastapi.testclient"))
+        other = server(cast(Any, ran), "other")
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: object) -> AsyncGenerator[None, None]:
+            yield
+            if work == "call":
+                ran.append(client() is made)
+            elif work == "reset":
+                reset()
+                ran.append("reset")
+            else:
+                await areset()
+                ran.append("reset")
+
+        @memoize
+        def client() -> Generator[Any, None, None]:
+            with testclient.TestClient(fastapi.FastAPI(lifespan=lifespan)) as client:
+                yield client
+            ran.append("closed")
+
+        other()
+        made = client()
+        Call(reset, client).result()
+        assert ran == ([True, "closed"] if work == "call" else ["other", "reset", "closed"])
+
+
+class Quick(queue.SimpleQueue[None]):
+    """What the library waits with, where a second is over soon."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> None:
+        return super().get(block, timeout and timeout / 50)
+
+
+class TestALongWait:
+    @pytest.mark.parametrize("everything", [False, True])
+    def test_a_reset_says_what_it_waits_for(
+        self,
+        everything: bool,
+        ran: list[str],
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Promises 10 and 28: a `reset` that has waited five seconds for somebody else's teardown
+        says at WARNING for which object, once, and waits on."""
+        monkeypatch.setattr(queue, "SimpleQueue", Quick)
+        point, warned = Point(), threading.Event()
+
+        class Told(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                warned.set()
+
+        told = Told(logging.WARNING)
+        logging.getLogger("memoize_once").addHandler(told)
+        thing = server(ran, "down", point, "torn down")
+        other = busy(thing, point, "torn down")
+        resetter = Call(reset, *([] if everything else [thing]))
+        try:
+            assert warned.wait(LIMIT)
+            assert resetter.is_alive()
+        finally:
+            point.go()
+            logging.getLogger("memoize_once").removeHandler(told)
+        assert resetter.error() is other.error() is None
+        (record,) = caplog.records
+        assert (record.name, record.levelname) == ("memoize_once", "WARNING")
+        assert "threads.server.<locals>.thing" in record.getMessage()
+
+    def test_a_short_wait(self, ran: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        """Promise 28: where it had to wait for less, it says nothing; nor does who waits for a
+        making, or calls while an object is torn down."""
+        point = Point()
+        thing = server(ran, "down", point, "torn down")
+        other = busy(thing, point, "torn down")
+        waiting = [Call(reset, thing).until_it_waits(), Call(thing).until_it_waits()]
+        point.go()
+        assert [call.error() for call in (other, *waiting)] == [None] * 3
+        assert caplog.records == []
 
 
 class TestReset:
@@ -280,6 +455,14 @@ class TestReset:
         def wrapper() -> int:
             return plain()
 
+        class Decorated:
+            @functools.wraps(Owner.method)
+            def method(self) -> int:
+                return Owner.method(cast(Any, self))
+
+            fixture = pytest.fixture(Owner.method)
+
+        owner = Owner()
         cases: list[tuple[Callable[[], int], Any]] = [
             (plain, plain),
             (plain, functools.wraps(plain)(lambda: plain())),
@@ -289,6 +472,17 @@ class TestReset:
             (Owner().method, Owner().method),
             (Owner().method, Owner.method),
             (Owner.class_, Owner.class_),
+            (owner.method, functools.wraps(owner.method)(lambda: owner.method())),
+            (owner.method, functools.wraps(functools.wraps(owner.method)(lambda: 1))(lambda: 1)),
+            (Owner.class_, functools.wraps(Owner.class_)(lambda: Owner.class_())),
+            (owner.method, staticmethod(owner.method)),
+            (owner.method, pytest.fixture(owner.method)),
+            (owner.method, Decorated().method),
+            (owner.method, Decorated().fixture),
+            (owner.method, functools.wraps(Decorated().method)(lambda: 1)),
+            (plain, MethodType(pytest.fixture(plain), owner)),
+            (plain, MethodType(wrapper, owner)),
+            (plain, staticmethod(pytest.fixture(wrapper))),
         ]
         clear: Any = plain
         for call, how in [
@@ -301,11 +495,12 @@ class TestReset:
             how()
             assert call() == next(numbers) - 1 != before
 
-    @pytest.mark.parametrize("wrong", [None, 1, len, int], ids=repr)
-    def test_anything_else(self, wrong: Any, ran: list[str]) -> None:
+    @pytest.mark.parametrize("kind", [None, 1, len, int, Mock, MagicMock], ids=repr)
+    def test_anything_else(self, kind: Any, ran: list[str]) -> None:
         """Promises 10 and 11: of anything that is not memoized `reset` raises TypeError that says
         so, and tears nothing down; `register` and `unregister` do, and of no callback."""
         thing, callback = server(ran), cast(Any, None)
+        wrong = kind() if kind in (Mock, MagicMock) else kind  # those are asked by their type
         thing()
         for function, args in (
             (reset, (thing, wrong)),
@@ -403,8 +598,8 @@ class TestRegister:
             assert ran.count("registered") == accepted
 
     def test_unregister(self, ran: list[str]) -> None:
-        """`unregister` removes every registration of a callback, compared with `==`, and nothing
-        where there is none."""
+        """Promise 11: `unregister` removes every registration of a callback, compared with `==`,
+        and nothing where there is none."""
         thing = server(ran, "rest")
         finalizers.unregister(thing, ran.append)
         thing()
@@ -417,10 +612,19 @@ class TestRegister:
         assert ran == ["kept", "rest"]
 
 
+@contextlib.contextmanager
+def switching_often() -> Iterator[None]:
+    """Threads take turns after each few steps."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
 class TestRegistry:
     def test_what_it_shows(self) -> None:
-        """`len` counts pending finalizers, iterating yields functions in the order of teardown,
-        one for each object, and `in` is False for anything else."""
+        """Promise 11: iterating yields the function of each pending finalizer in the order in which
+        they would run, `len` counts them, and `in` is False for anything else."""
 
         @memoize
         def plain() -> int:
@@ -440,13 +644,121 @@ class TestRegistry:
         generator()
         keyed(1)
         keyed(2)
-        assert (len(finalizers), list(finalizers)) == (4, [keyed, keyed, generator])
+        assert list(finalizers) == [keyed, keyed, generator, generator]
         shown = [function in finalizers for function in (generator, keyed, plain)]
         assert shown == [True, True, False]
         finalizers.register(plain, repr, 1)
-        assert (len(finalizers), list(finalizers)) == (5, [keyed, keyed, generator, plain])
-        others: list[object] = [len, 1, None, [], "generator"]
+        finalizers.register(generator, repr, 2)
+        assert list(finalizers) == [keyed, keyed, *[generator] * 3, plain]
+        assert len(finalizers) == len(list(finalizers))
+        others: list[object] = [len, 1, None, [], "generator", Mock(), MagicMock()]
         assert not any(other in finalizers for other in others)
+
+    def test_while_an_object_is_made(self) -> None:
+        """Promise 11: the finalizers of an object that is still being made come first, in the
+        thread that makes it and in others."""
+        point = Point()
+        shown: list[object] = []
+        other = server([], "other")
+
+        @memoize
+        def thing() -> Generator[int, None, None]:
+            finalizers.register(thing, int)
+            finalizers.register(thing, int)
+            other()
+            shown.append(list(finalizers))
+            point.pass_()
+            yield 1
+
+        maker = busy(thing, point, "made")
+        assert list(finalizers) == [thing, thing, other]
+        assert len(finalizers) == 3
+        assert thing in finalizers
+        point.go()
+        maker.result()
+        assert shown == [[thing, thing, other]]
+        assert list(finalizers) == [thing, thing, thing, other]
+
+    def test_what_it_says_to_a_person(self, ran: list[str]) -> None:
+        """Promises 11 and 28: `repr` lists what is pending, by module, qualified name and key, in
+        the same order."""
+
+        @memoize(key=lambda region: region)
+        def client(region: str) -> Generator[str, None, None]:
+            yield region
+
+        before = repr(finalizers)
+        client("eu"), client("us"), server(ran)()
+        text = repr(finalizers)
+        name = "test_teardown.TestRegistry.test_what_it_says_to_a_person.<locals>.client"
+        assert text.count(name) == 2
+        places = [text.index(each) for each in ("threads.server.<locals>.thing", "'us'", "'eu'")]
+        assert places == sorted(places)
+        reset()
+        assert repr(finalizers) == before
+        assert "client" not in before
+
+    def test_it_is_one(self) -> None:
+        """Promise 11: there is one registry in a process: it is pickled and copied by reference."""
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            assert pickle.loads(pickle.dumps(finalizers, protocol)) is finalizers
+        assert copy.copy(finalizers) is copy.deepcopy([finalizers])[0] is finalizers
+
+    def test_while_others_register(self, ran: list[str]) -> None:
+        """Promise 11: an object that has a teardown is in the registry at every look, whatever
+        another thread registers and unregisters on it meanwhile."""
+        thing, done = server(ran), False
+        thing()
+
+        def register() -> None:
+            while not done:
+                finalizers.register(thing, int)
+                finalizers.unregister(thing, int)
+
+        with switching_often():
+            calls = [Call(register) for _ in range(2)]
+            looks = [(thing in finalizers, set(finalizers)) for _ in range(2000)]
+            repr(finalizers)
+            done = True
+            for call in calls:
+                call.result()
+        assert all(look == (True, {thing}) for look in looks)
+        reset(thing)
+        assert (ran, len(finalizers), list(finalizers)) == (["down"], 0, [])
+
+    def test_a_registration_that_a_reset_overtakes(self) -> None:
+        """Promises 5 and 11: what is registered while another thread resets keeps nothing when it
+        has run or was refused: neither the object nor its function."""
+
+        class Thing:
+            """What can be referred to weakly."""
+
+        def make() -> list[weakref.ref[Any]]:
+            @memoize
+            def thing() -> Generator[Thing, None, None]:
+                yield Thing()
+
+            barrier = threading.Barrier(2)
+
+            def register() -> None:
+                barrier.wait(LIMIT)
+                with contextlib.suppress(LookupError):
+                    while True:
+                        finalizers.register(thing, int)
+                        finalizers.unregister(thing, int)
+
+            made, call = weakref.ref(thing()), Call(register)
+            barrier.wait(LIMIT)
+            reset(thing)
+            call.result()
+            reset(thing)
+            return [made, weakref.ref(thing)]
+
+        with switching_often():
+            refs = [ref for _ in range(200) for ref in make()]
+        collect()
+        assert [ref() for ref in refs if ref() is not None] == []
+        assert list(finalizers) == []
 
     def test_a_finalizer_that_runs(self, ran: list[object]) -> None:
         """Promise 11: a finalizer that runs is pending no more: the registry leaves it out from the

@@ -147,12 +147,18 @@ def callback(thing: Thing, times: int = 1) -> int:
 
 async def use_areset() -> None:
     assert_type(await areset(coroutine, async_generator, plain), None)
-    await areset(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(await areset(plain, key=("a", 1)), None)
+    await areset(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    await areset(key=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
 assert_type(reset(), None)
 assert_type(reset(plain, generator, coroutine, async_generator, owner.method, fixture), None)
-reset(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+assert_type(reset(plain, key=None), None)
+reset(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+reset(key=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+reset(plain, generator, key=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+reset(plain, key=[])  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 assert_type(len(finalizers), int)
 assert_type(plain in finalizers, bool)
 assert_type(list(finalizers), list[Callable[..., Any]])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
 import pytest
 from tasks import Place, loop_in_a_thread, on_a_loop, resting_loop, told, turns, waiting
-from threads import Call, Point
+from threads import LIMIT, Call, Point
 
-from memoize_once import finalizers, memoize
+from memoize_once import finalizers, memoize, reset
 
 
 @on_a_loop
@@ -84,6 +84,113 @@ def test_the_last(where: str, ran: list[str]) -> None:
     with loop_in_a_thread() as run:
         errors = asyncio.run(last())
     assert errors == ["of the cleaning up"]
+
+
+@on_a_loop
+@pytest.mark.parametrize("how", ["cancelled again and again", "in a scope of anyio"])
+async def test_somebody_arrives_before_the_last_goes_on(how: str, ran: list[str]) -> None:
+    """Promise 17: the last caller goes on when the body has cleaned up, also where somebody arrives
+    meanwhile, and where the cancel is repeated, as a scope of anyio does in every turn."""
+    busy, cleaning = Place(), Place()
+
+    @memoize
+    async def thing() -> str:
+        if ran:
+            return "made anew"
+        try:
+            await busy.pass_()
+        finally:
+            await cleaning.pass_()
+            ran.append("cleaned up")
+        return ""
+
+    async def call() -> None:
+        try:
+            with scope:
+                await thing()
+        finally:
+            ran.append("goes on")
+
+    scope = anyio.CancelScope()
+    caller = asyncio.create_task(call())
+    cancel: Callable[[], object] = scope.cancel if how == "in a scope of anyio" else caller.cancel
+    await busy.reached()
+    cancel()
+    await cleaning.reached()
+    late = asyncio.create_task(thing())
+    await waiting(late)
+    for _ in range(3):
+        cancel()
+        await turns(5)
+    assert ran == []
+    cleaning.go()
+    await asyncio.wait([caller])
+    assert ran == ["cleaned up", "goes on"]
+    assert await late == "made anew"
+
+
+@on_a_loop
+async def test_the_last_in_a_scope_while_others_are_there(ran: list[str]) -> None:
+    """Promise 17: a scope of anyio that cancels one of several callers cancels that alone, at once,
+    and the body goes on."""
+    place = Place()
+    thing = memoize(place.pass_)
+
+    async def call() -> None:
+        with scope:
+            await thing()
+        ran.append("goes on")
+
+    scope = anyio.CancelScope()
+    caller = asyncio.create_task(call())
+    await place.reached()
+    other = asyncio.create_task(thing())
+    await waiting(other)
+    scope.cancel()
+    await caller
+    assert ran == ["goes on"]
+    assert not other.done()
+    place.go()
+    await other
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_handler_of_the_loop_that_raises(kind: type[BaseException], ran: list[str]) -> None:
+    """Promises 3 and 16: what a body raises when all its callers have gone is told to the loop's
+    exception handler; where that ends the program, nothing is left half-made behind it."""
+    busy, cleaning = Place(), Place()
+
+    @memoize
+    async def thing() -> str:
+        if ran:
+            return "made anew"
+        try:
+            await busy.pass_()
+        finally:
+            await cleaning.pass_()
+            raise ValueError("of the cleaning up")
+
+    def handle(_: object, context: dict[str, object]) -> None:
+        ran.append(str(context.get("exception")))
+        if len(ran) == 1:
+            raise kind
+
+    async def leave() -> None:
+        asyncio.get_running_loop().set_exception_handler(handle)
+        task = asyncio.create_task(thing())
+        await busy.reached()
+        task.cancel()
+        await cleaning.reached()
+        cleaning.go()
+        await asyncio.wait([task])
+        await asyncio.Event().wait()
+
+    with resting_loop() as run:
+        with pytest.raises(kind):
+            run(leave())
+        assert ran[0] == "of the cleaning up"
+        assert run(asyncio.wait_for(thing(), LIMIT)) == "made anew"
+        reset(thing)
 
 
 def test_the_last_while_the_loop_rests() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import traceback
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
@@ -12,13 +13,15 @@ import pytest
 from tasks import (
     Place,
     attempt,
+    begun,
     both,
     loop_in_a_thread,
     on_a_loop,
+    result_of,
     turns,
     waiting,
 )
-from threads import Call, collect
+from threads import Call, Point, collect
 
 from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
@@ -143,28 +146,159 @@ async def test_a_failure_leaves_nothing_behind(kind: type[BaseException]) -> Non
 
 @on_a_loop
 @pytest.mark.parametrize("gone", [0, 1], ids=["the first is there", "the first has gone"])
-async def test_one_gets_the_error_and_the_rest_try_again(gone: int) -> None:
-    """Promise 16: the error goes to the first caller, or, if that has gone, to the one who has
-    waited longest; the rest try again."""
+async def test_who_waits_gets_the_very_error(gone: int) -> None:
+    """Promise 3: hundreds of tasks, on this loop and on another, that wait for a body that fails
+    get its error together, after one attempt, and its traceback does not grow with their number;
+    the next caller tries again."""
+    place, tries, error = Place(), itertools.count(), ValueError("the database is down")
+    frames: list[int] = []
+
+    @memoize
+    async def database() -> str:
+        if next(tries) == 0:
+            await place.pass_()
+            raise error
+        return "second try"
+
+    async def call() -> object:
+        try:
+            return await database()
+        except ValueError as raised:
+            frames.append(len(list(traceback.walk_tb(raised.__traceback__))))
+            return raised
+
+    async def begin(number: int) -> list[asyncio.Task[object]]:
+        tasks = [asyncio.create_task(call()) for _ in range(number)]
+        await waiting(*tasks)
+        return tasks
+
+    async def outcomes(tasks: list[asyncio.Task[object]]) -> list[object]:
+        return await asyncio.gather(*tasks)
+
+    with loop_in_a_thread() as run:
+        tasks = await begin(200)
+        await place.reached()
+        elsewhere = run(begin(200))
+        for task in tasks[:gone]:
+            task.cancel()
+            await asyncio.wait([task])
+        place.go()
+        results = [*await outcomes(tasks[gone:]), *run(outcomes(elsewhere))]
+    assert all(result is error for result in results)
+    assert max(frames) < 20
+    assert error.__context__ is error.__cause__ is None
+    assert next(tries) == 1
+    assert await database() == "second try"
+
+
+@on_a_loop
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+async def test_an_interrupt_is_its_own_callers_alone(kind: type[BaseException]) -> None:
+    """Promise 3: an interrupt that a body raises goes to its own caller alone; one of those who
+    wait tries again, and all of them get what it makes."""
     place, tries = Place(), itertools.count()
 
     @memoize
-    async def thing() -> str:
-        if next(tries) == 0:
+    async def thing() -> int:
+        number = next(tries)
+        if number == 0:
             await place.pass_()
-            raise ValueError("first try")
-        return "second try"
+            raise kind("as raised")
+        return number
 
-    tasks = [asyncio.ensure_future(thing()) for _ in range(4)]
+    first = asyncio.create_task(attempt(thing()))
     await place.reached()
-    await waiting(*tasks)
-    for task in tasks[:gone]:
-        task.cancel()
-        await asyncio.wait([task])
+    others = [asyncio.create_task(attempt(thing())) for _ in range(20)]
+    await waiting(first, *others)
     place.go()
-    results = await asyncio.gather(*tasks[gone:], return_exceptions=True)
-    assert [str(result) for result in results] == ["first try", *["second try"] * (3 - gone)]
-    assert next(tries) == 2
+    assert type(await first) is kind
+    assert await asyncio.gather(*others) == [1] * 20
+
+
+class Left:
+    """A making on a loop that was stopped, and whose thread ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.place, self.point, tries = Place(), Point(), itertools.count()
+        self.loop = asyncio.new_event_loop()
+
+        @memoize
+        async def thing() -> str:
+            if next(tries) == 0:
+                await self.place.pass_()
+                return "made after all"
+            return "made anew"
+
+        self.thing = thing
+        self.owner = Call(self.run)
+        self.point.reached()
+
+    def run(self) -> None:
+        self.task = self.loop.run_until_complete(begun(attempt(self.thing()), self.place))
+        self.point.pass_()
+
+    def leave(self, closed: bool) -> None:
+        self.point.go()
+        self.owner.result()
+        if closed:
+            self.loop.close()
+
+    def end(self) -> None:
+        if not self.loop.is_closed():
+            self.task.cancel()
+            self.loop.run_until_complete(asyncio.wait([self.task]))
+            self.loop.close()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["stopped", "closed"])
+def test_a_making_that_nobody_goes_on_with(closed: bool) -> None:
+    """Promise 16: a making whose loop has closed, or was stopped and rests in a thread that has
+    ended, is forgotten: who waits on another loop makes anew, and so does who comes later."""
+    left = Left()
+    with loop_in_a_thread() as run:
+        early = run(begun(attempt(left.thing())))
+        left.leave(closed)
+        assert run(result_of(early)) == "made anew"
+        assert Call(asyncio.run, left.thing()).result() == "made anew"
+    left.end()
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["stopped", "closed"])
+def test_a_reset_of_a_making_that_nobody_goes_on_with(closed: bool) -> None:
+    """Promises 10 and 16: a `reset` of it does not hang, and the next caller makes anew."""
+    left = Left()
+    left.leave(closed)
+    if not closed:
+        left.place.go()  # since reset may run it, until it has torn down
+    Call(reset, left.thing).result()
+    assert Call(asyncio.run, left.thing()).result() == "made anew"
+    left.end()
+
+
+@on_a_loop
+async def test_the_task_of_a_body_has_a_name(ran: list[str]) -> None:
+    """Promise 16: the task in which a body runs, and tears its object down, carries the name of the
+    function, for whoever looks at tasks in a debugger or a log."""
+
+    def note() -> None:
+        task = asyncio.current_task()
+        ran.append(task.get_name() if task else "")
+
+    @memoize
+    async def settings() -> None:
+        note()
+
+    @memoize
+    async def connection() -> AsyncGenerator[None, None]:
+        note()
+        yield
+        note()
+
+    await settings()
+    await connection()
+    await areset()
+    assert "settings" in ran[0]
+    assert all("connection" in name for name in ran[1:])
 
 
 @on_a_loop
@@ -295,6 +429,45 @@ async def test_areset_in_a_ring() -> None:
 
 
 @on_a_loop
+async def test_keys(ran: list[str]) -> None:
+    """Promise 26 for tasks: one object for each key, made side by side; what one of them raises is
+    the outcome of those alone who wait for it; `areset(f, key=k)` takes the object of that key, and
+    needs exactly one function that has a `key=`."""
+    place = Place()
+
+    @memoize(key=lambda tenant: tenant.lower())
+    async def schema(tenant: str, timeout: float = 1) -> AsyncGenerator[list[str], None]:
+        if tenant == "slow":
+            await place.pass_()
+            raise ValueError("slow")
+        yield [tenant]
+        await asyncio.sleep(0)
+        ran.append(f"{tenant} down")
+
+    @memoize
+    async def settings() -> int:
+        return 1
+
+    slow = [asyncio.create_task(attempt(schema("slow"))) for _ in range(2)]
+    await place.reached()
+    first = await schema("a")
+    assert await schema(tenant="A", timeout=2) is first
+    assert await schema("b") == ["b"]
+    place.go()
+    assert [str(await task) for task in slow] == ["slow"] * 2
+    await areset(schema, key="a")
+    await areset(schema, key="there is none")
+    assert ran == ["a down"]
+    assert await schema("a") is not first
+    wrong: list[tuple[Callable[..., object], ...]] = [(settings,), (schema, schema), ()]
+    for functions in wrong:
+        with pytest.raises(TypeError, match="key="):
+            await areset(*functions, key="a")
+    await areset(schema)
+    assert ran == ["a down", "a down", "b down"]
+
+
+@on_a_loop
 async def test_arguments_are_not_kept() -> None:
     """Promise 5: nothing keeps the arguments of the call that made the object alive, nor what the
     context of its caller held; the object dies with its function."""
@@ -316,3 +489,101 @@ async def test_arguments_are_not_kept() -> None:
     del function
     collect()
     assert refs[0]() is None
+
+
+@on_a_loop
+@pytest.mark.parametrize("kind", [0, 1], ids=["coroutine function", "async generator function"])
+async def test_what_others_do_is_not_kept(kind: int) -> None:
+    """Promise 18: tasks and threads that an object does not own are not kept by it, though they
+    were at work when it was made: neither a request, nor its result, nor a thread."""
+    go, point = asyncio.Event(), Point()
+
+    async def body() -> object:
+        finalizers.register(thing, int)
+        return object()
+
+    thing = both(body)[kind]
+
+    async def request() -> Thing:
+        await go.wait()
+        return Thing()
+
+    async def serve() -> list[weakref.ref[object]]:
+        requests = [asyncio.create_task(request()) for _ in range(3)]
+        thread = Call(point.pass_)
+        await turns(2)
+        await asyncio.create_task(thing())
+        go.set()
+        point.go()
+        thread.result()
+        results = await asyncio.gather(*requests)
+        return [weakref.ref(each) for each in [*requests, *results, thread]]
+
+    refs = await asyncio.create_task(serve())
+    await turns(5)
+    collect()
+    assert [ref() for ref in refs] == [None] * 7
+    assert thing in finalizers
+
+
+def test_loops_of_others_are_not_kept() -> None:
+    """Promise 18: an object keeps neither the loop of a caller that has waited for it, nor that of
+    one who has used it, though it lives on."""
+    place = Place()
+
+    @memoize
+    async def thing() -> AsyncGenerator[object, None]:
+        await place.pass_()
+        yield object()
+
+    async def wait(point: Point) -> object:
+        task = await begun(thing())
+        point.pass_()
+        return await task
+
+    def use(point: Point) -> weakref.ref[object]:
+        with asyncio.Runner() as runner:
+            assert runner.run(wait(point)) is runner.run(thing())
+            return weakref.ref(runner.get_loop())
+
+    with loop_in_a_thread() as run:
+        making, point = run(begun(thing(), place)), Point()
+        other = Call(use, point)
+        point.reached()
+        place.go()
+        run(result_of(making))
+        point.go()
+        ref = other.result()
+        del other
+        collect()
+        assert ref() is None
+        assert thing in finalizers
+
+
+@on_a_loop
+async def test_an_error_is_not_kept() -> None:
+    """Promise 3: nothing is kept of a making that has failed, when all who have waited for it have
+    heard of its error."""
+    place = Place()
+
+    class DownError(Exception):
+        pass
+
+    @memoize
+    async def database() -> None:
+        await place.pass_()
+        raise DownError
+
+    async def outage() -> weakref.ref[object]:
+        tasks = [asyncio.create_task(attempt(database())) for _ in range(5)]
+        await place.reached()
+        await waiting(*tasks)
+        place.go()
+        errors = await asyncio.gather(*tasks)
+        assert [type(error) for error in errors] == [DownError] * 5
+        return weakref.ref(errors[0])
+
+    ref = await asyncio.create_task(outage())
+    await turns(5)
+    collect()
+    assert ref() is None

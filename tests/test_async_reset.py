@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import itertools
+import sys
+import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from tasks import (
     Place,
     attempt,
+    begun,
     logged,
     loop_in_a_thread,
     on_a_loop,
     resting_loop,
+    result_of,
     told,
     turns,
     waiting,
 )
-from threads import Call, Point
+from threads import LIMIT, Call, Point
 
 from memoize_once import DeadlockError, areset, finalizers, memoize, reset
 
@@ -68,12 +75,17 @@ def test_reset_under_a_running_loop(where: str, ran: list[str]) -> None:
     async def settings() -> object:
         return object()
 
+    @memoize(key=lambda key: key)
+    async def keyed(key: str) -> str:
+        return key
+
     @memoize(finalizer=ran.append)
     def plain() -> str:
         return "plain"
 
     async def use() -> object:
         await thing()
+        await keyed("a")
         return await settings()
 
     async def main() -> None:
@@ -84,6 +96,9 @@ def test_reset_under_a_running_loop(where: str, ran: list[str]) -> None:
                 reset(*functions)
         with pytest.raises(RuntimeError, match=r"await areset\("):
             reset()
+        with pytest.raises(RuntimeError, match=r"await areset\(\S*keyed"):
+            reset(keyed, key="a")
+        reset(keyed, key="b")
         assert await settings() is value
         assert ran == []
         reset(plain)
@@ -93,13 +108,32 @@ def test_reset_under_a_running_loop(where: str, ran: list[str]) -> None:
         asyncio.run(main())
 
 
+def in_a_foreign_thread(work: Callable[[], object]) -> None:
+    """Does it in a thread that `threading` has not started, as those of C code, and returns when
+    the thread has ended."""
+    done: list[int] = []
+
+    def run() -> None:
+        work()
+        done.append(threading.get_ident())
+
+    _thread.start_new_thread(run, ())
+    deadline = time.monotonic() + LIMIT
+    while not done or done[0] in sys._current_frames():
+        assert time.monotonic() < deadline, "the thread hangs"
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize("asker", ["reset", "areset"])
-@pytest.mark.parametrize("where", ["it runs elsewhere", "it rests here", "its thread has ended"])
+@pytest.mark.parametrize(
+    "where",
+    ["it runs elsewhere", "it rests here", "its thread has ended", "its foreign thread has ended"],
+)
 @pytest.mark.parametrize("kind", ["finalizer=", "async generator"])
 def test_from_outside_of_the_loop(asker: str, where: str, kind: str, ran: list[str]) -> None:
     """Promise 19: objects are torn down on their own loop, which may run in another thread, rest in
-    this one, or be left by a thread that has ended. Their finalizers get the object that is being
-    torn down."""
+    this one, or be left by a thread that has ended, be that one of `threading` or another. Their
+    finalizers get the object that is being torn down."""
     loops: list[object] = []
 
     async def end(value: object) -> None:
@@ -125,11 +159,13 @@ def test_from_outside_of_the_loop(asker: str, where: str, kind: str, ran: list[s
 
     thing: Callable[[], Coroutine[Any, Any, object]]
     thing = memoize(finalizer=end)(plain) if kind == "finalizer=" else memoize(generating)
-    if where == "its thread has ended":
-        loop = asyncio.new_event_loop()
-        Call(loop.run_until_complete, thing()).result()
-        ask()
-        loop.close()
+    if where.endswith("thread has ended"):
+        with closing(asyncio.new_event_loop()) as loop:
+            if where == "its thread has ended":
+                Call(loop.run_until_complete, thing()).result()
+            else:
+                in_a_foreign_thread(lambda: loop.run_until_complete(thing()))
+            ask()
     else:
         with loop_in_a_thread() if where == "it runs elsewhere" else resting_loop() as run:
             run(thing())
@@ -344,3 +380,211 @@ def test_a_cancelled_areset(rest: str, ran: list[str]) -> None:
 
     assert asyncio.run(main()) == ["of the teardown"]
     assert ran == ["down"]
+
+
+@on_a_loop
+async def test_by_key(ran: list[str]) -> None:
+    """Promises 10 and 26: `areset(f, key=k)` tears down the object of that key alone, and waits for
+    who makes it; other keys it neither takes nor waits for. Plain functions it takes as well."""
+    places = {"a": Place(), "b": Place()}
+
+    @memoize(key=lambda key: key)
+    async def thing(key: str) -> AsyncGenerator[str, None]:
+        await places[key].pass_()
+        yield key
+        ran.append(f"{key} down")
+
+    @memoize(key=lambda key: key, finalizer=ran.append)
+    def plain(key: str) -> str:
+        return key
+
+    for key in "ab":
+        plain(key)
+    making = [asyncio.create_task(thing(key)) for key in "ab"]
+    for place in places.values():
+        await place.reached()
+    resetting = asyncio.create_task(areset(thing, key="a"))
+    await turns(10)
+    assert not resetting.done()
+    places["a"].go()
+    await resetting
+    await areset(plain, key="b")
+    assert ran == ["a down", "b"]
+    places["b"].go()
+    assert await asyncio.gather(*making) == ["a", "b"]
+
+
+@on_a_loop
+@pytest.mark.parametrize("of", ["the object", "everything"])
+async def test_a_second_areset(of: str, ran: list[str]) -> None:
+    """Promises 10 and 18: the task of a body that has asked for the teardown is not cancelled after
+    it, also where another `areset` comes meanwhile, which goes on when the object is gone; what the
+    task calls then is made anew."""
+    renew, place = asyncio.Event(), Place()
+
+    async def watch() -> None:
+        await renew.wait()
+        await areset(connection)
+        await asyncio.sleep(0)
+        ran.append(await connection())
+
+    @memoize
+    async def connection() -> AsyncGenerator[str, None]:
+        watcher = None if ran else asyncio.create_task(watch())
+        watchers.append(watcher)
+        yield "connection"
+        await place.pass_()
+        ran.append("down")
+
+    watchers: list[asyncio.Task[None] | None] = []
+    await connection()
+    renew.set()
+    await place.reached()
+    seconds = [
+        asyncio.create_task(areset(*([connection] if of == "the object" else []))) for _ in range(2)
+    ]
+    await turns(10)
+    assert ran == []
+    assert not any(second.done() for second in seconds)
+    place.go()
+    await asyncio.gather(*seconds)
+    assert watchers[0]
+    await watchers[0]
+    assert ran == ["down", "connection"]
+
+
+@pytest.mark.parametrize("where", ["it runs elsewhere", "it rests here"])
+def test_a_reset_while_it_is_made(where: str, ran: list[str]) -> None:
+    """Promises 10 and 19: `reset` waits for the making on another thread's loop; where the loop
+    rests in this thread it runs it, until the object is made, and torn down."""
+    place = Place()
+
+    @memoize
+    async def base() -> AsyncGenerator[str, None]:
+        yield "base"
+        ran.append("base down")
+
+    @memoize
+    async def thing() -> AsyncGenerator[str, None]:
+        await base()
+        await place.pass_()
+        ran.append("made")
+        yield "thing"
+        ran.append("down")
+
+    with loop_in_a_thread() if where == "it runs elsewhere" else resting_loop() as run:
+        task = run(begun(thing(), place))
+        if where == "it rests here":
+            place.go()
+            reset()
+        else:
+            resetting = Call(reset).until_it_waits()
+            place.go()
+            resetting.result()
+        assert ran == ["made", "down", "base down"]
+        assert run(result_of(task)) == "thing"
+
+
+@pytest.mark.parametrize("kind", ["function", "generator"])
+def test_an_async_finalizer_of_a_plain_function(kind: str) -> None:
+    """Promise 19: a plain function with an async `finalizer=` is refused when decorating, by a
+    message that says to write `async def`."""
+
+    async def close(_: object) -> None: ...
+
+    def function() -> object: ...
+
+    def generator() -> Generator[object, None, None]:
+        yield 1
+
+    with pytest.raises(TypeError, match=rf"(?s){kind}.*async def"):
+        memoize(finalizer=close)(function if kind == "function" else generator)
+
+
+@on_a_loop
+async def test_plain_finalizers_of_others(ran: list[str]) -> None:
+    """Promise 19: plain finalizers run in the thread that asks, on the loop that runs there if one
+    does: they may belong to that thread."""
+    asking: list[object] = []
+
+    @memoize(finalizer=lambda _: asking.append(asyncio.get_running_loop()))
+    def plain() -> int:
+        return threading.get_ident()
+
+    with loop_in_a_thread() as run:
+        run(asyncio.to_thread(plain))
+    await areset(plain)
+    plain()
+    reset(plain)
+    assert asking == [asyncio.get_running_loop()] * 2
+
+
+@on_a_loop
+async def test_errors_of_a_cancelled_areset_from_another_loop() -> None:
+    """Promise 19: a cancelled `areset` from another loop stops no teardown either; its errors go to
+    a loop's exception handler, sooner or later."""
+    place, errors = Place(), list[str]()
+
+    @memoize
+    async def thing() -> AsyncGenerator[int, None]:
+        errors.append("made")
+        yield 1
+        await place.pass_()
+        raise ValueError("of the teardown")
+
+    async def make() -> list[str]:
+        await thing()
+        return told()
+
+    with loop_in_a_thread() as run:
+        theirs, mine = run(make()), told()
+        task = asyncio.create_task(areset(thing))
+        await place.reached()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        place.go()
+        async with asyncio.timeout(LIMIT):
+            while not theirs + mine:
+                await asyncio.sleep(0.001)
+        assert theirs + mine == ["of the teardown"]
+        assert thing not in finalizers
+
+
+@on_a_loop
+@pytest.mark.parametrize("who", ["task", "thread"])
+async def test_by_whom_the_teardown_waits_for(who: str, ran: list[str]) -> None:
+    """Promise 9: a task or a thread of the object, for which its teardown waits, gets the object
+    from its function, and a full reset from there leaves the object out and takes all others."""
+    other, stop, point = logged(ran, "other"), asyncio.Event(), Point()
+
+    async def serve() -> object:
+        await stop.wait()
+        await areset()
+        return await thing()
+
+    def serve_in_a_thread() -> object:
+        point.pass_()
+        reset()
+        return asyncio.run(thing())
+
+    @memoize
+    async def thing() -> AsyncGenerator[object, None]:
+        value = object()
+        task, thread = None, None
+        if who == "task":
+            task = asyncio.create_task(serve())
+        else:
+            thread = Call(serve_in_a_thread)
+            await asyncio.to_thread(point.reached)
+        yield value
+        stop.set()
+        point.go()
+        got = await task if task else thread and await asyncio.to_thread(thread.result)
+        assert got is value
+        ran.append("down")
+
+    await thing()
+    await other()
+    await areset(thing)
+    assert ran == ["other", "down"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,16 @@ TESTS = Path(__file__).parent
 LIMIT = 60  # seconds, for what would otherwise hang
 OPTIONS = ["-p", "no:cacheprovider", "-p", "timeout", "-p", "asyncio"]
 PYTEST = [sys.executable, "-m", "pytest", *OPTIONS]
-STORY = r"^{} started it in [\d.]+ s, shared it among {}, and {}\.$"
+MODULES = len([*TESTS.glob("application/test_*.py")])
+TITLE = "how often the web application was started"
+NEED = (
+    "These tests need a fixture, a running web application. "
+    f"pytest asked for it {MODULES} times, since {MODULES} test modules import it."
+)
+SHARED = "It was started {}@memoize keeps it for all test modules."
+BARE = f"It was started {MODULES} times: each test module got a new one."
+TOOK = f"A start took T, all of them T. Without @memoize, {MODULES} times T would have been T."
+BY_FILE = ["-p", "xdist", "-n", "2", "--dist", "loadfile", "tests/application"]
 
 
 class Run:
@@ -43,9 +53,10 @@ class Run:
         self.gateways = {int(file.name): int(file.read_text()) for file in pids.iterdir()}
         assert not any(map(_is_there, self.gateways)), "some are left"
 
-    def told(self, *words: str) -> bool:
-        """Whether the summary tells this story."""
-        return bool(re.search(STORY.format(*words), self.output, re.M))
+    def told(self) -> list[str]:
+        """The last five lines of the report, with a letter for each time."""
+        lines = [line.strip("= ") for line in self.output.splitlines() if line.strip()]
+        return [re.sub(r"\d+\.\d\d s", "T", line) for line in lines[-5:]]
 
 
 def _is_there(pid: int) -> bool:
@@ -58,22 +69,51 @@ def _is_there(pid: int) -> bool:
 
 def test_two_workers(tmp_path: Path) -> None:
     """Promise 1: each of two workers of pytest-xdist starts one application, for all modules of
-    tests that it runs; its `reset` at the end leaves none. The summary says what that saves."""
-    run = Run([*PYTEST, "-p", "xdist", "-n", "2", "tests/application"], tmp_path)
-    assert sorted(Counter(run.gateways.values()).values()) == [1, 1]
-    for worker in ("gw0", "gw1"):
-        assert run.told(f"Worker {worker}", r"\d test modules?", r"stopped it in [\d.]+ s"), (
-            run.output
-        )
-    assert re.search(r"would have taken \d+\.\d\d s more\.$", run.output, re.M), run.output
+    tests that it runs; its `reset` at the end leaves none. The report tells what that saved."""
+    run = Run([*PYTEST, *BY_FILE], tmp_path)
+    assert [*Counter(run.gateways.values()).values()] == [1, 1]
+    title, *lines, _ = run.told()
+    assert title == TITLE
+    assert lines == [
+        NEED,
+        SHARED.format("2 times: once in each of 2 processes, where "),
+        TOOK,
+    ]
 
 
 def test_one_process(tmp_path: Path) -> None:
     """Promise 12: without workers there is one application, which is gone after the exit."""
-    files = [f"tests/application/test_application_{name}.py" for name in ("notes", "counters")]
-    run = Run([*PYTEST, *files], tmp_path)
+    run = Run([*PYTEST, "tests/application"], tmp_path)
     assert len(run.gateways) == 1
-    assert run.told("This process", "2 test modules", "stops it at its exit"), run.output
+    title, *lines, _ = run.told()
+    assert title == TITLE
+    assert lines == [
+        NEED,
+        SHARED.format("once: "),
+        TOOK,
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(BY_FILE, id="two workers"), pytest.param(["tests/application"], id="alone")],
+)
+def test_without_the_library(tmp_path: Path, arguments: list[str]) -> None:
+    """With every `@memoize` taken out, the same run starts an application for each test module,
+    and its report says so."""
+    shutil.copytree(TESTS / "application", tmp_path / "tests" / "application")
+    for file in tmp_path.glob("tests/application/*.py"):
+        file.write_text(re.sub(r"^ *@memoize\b.*\n", "", file.read_text(), flags=re.M))
+    shutil.copy(TESTS.parent / "setup.cfg", tmp_path)
+    run = Run([*PYTEST, *arguments], tmp_path, cwd=tmp_path)
+    assert len(run.gateways) == MODULES
+    title, *lines, _ = run.told()
+    assert title == TITLE
+    assert lines == [
+        NEED,
+        BARE,
+        "A start took T, all of them T. Nothing was saved.",
+    ]
 
 
 # Two sessions in one process ----------------------------------------------------------------------
@@ -96,13 +136,12 @@ def sessions(*arguments: list[str]) -> list[str]:
 
 
 def test_two_sessions(tmp_path: Path) -> None:
-    """Promise 25: a second session in the process executes the application's conftest.py anew, and
-    its tests pass with the application, and the database, of the first."""
+    """Promise 1: the tests of a second session in the process pass with the application, and the
+    database, of the first."""
     files = [f"tests/application/test_application_{name}.py" for name in ("notes", "database")]
     run = Run(sessions(*([*OPTIONS, file] for file in files)), tmp_path)
     assert len(run.gateways) == 1, run.output
-    for modules in ("1 test module", "2 test modules"):
-        assert run.told("This process", modules, "stops it at its exit"), run.output
+    assert SHARED.format("once: ") in run.told()
 
 
 CONFTEST = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -11,7 +12,16 @@ from application import notes
 
 LIMIT = 30  # seconds, for what would otherwise hang
 
-started: list[Application] = []  # by this process, in whichever of its sessions
+
+@dataclasses.dataclass
+class Count:
+    """For which modules a process was asked for the application, and how long its starts took."""
+
+    modules: list[str] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+
+
+counted = Count()  # by this process, in whichever of its sessions
 
 
 class Client(requests.Session):
@@ -28,12 +38,10 @@ class Client(requests.Session):
 
 
 class Application:
-    """A running application, and what it has cost."""
+    """A running application."""
 
     def __init__(self, port: int, path: str) -> None:
         begin = time.perf_counter()
-        self.modules: set[str] = set()  # those that have used it
-        self.stopped = "stops it at its exit"
         self.gateway = execnet.makegateway("popen")
         try:
             self._channel = self.gateway.remote_exec(notes)
@@ -42,32 +50,17 @@ class Application:
         except BaseException:
             self._end()
             raise
-        self.seconds = time.perf_counter() - begin
-        started.append(self)
+        counted.seconds.append(time.perf_counter() - begin)
 
     def client(self) -> Client:
         return Client(f"http://127.0.0.1:{self.port}")
 
     def close(self) -> None:
-        begin = time.perf_counter()
         self._channel.close()
         self._end()
-        self.stopped = f"stopped it in {time.perf_counter() - begin:.2f} s"
 
     def _end(self) -> None:
         # group.terminate() does the same in threads, which CPython 3.12.1 refuses to start at exit
         self.gateway.exit()
         self.gateway.join()
         self.gateway._io.wait()
-
-
-def story(process: str) -> tuple[str, float]:
-    """What this process did with its application, for a reader who has never heard of it, and how
-    much longer one for each module would have taken."""
-    [application] = started
-    count = len(application.modules)
-    modules = f"{count} test module{'s' * (count > 1)}"
-    return (
-        f"{process} started it in {application.seconds:.2f} s, shared it among {modules}, "
-        f"and {application.stopped}."
-    ), application.seconds * (count - 1)

@@ -6,6 +6,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from application.fixtures import application, client, database, port
 from application.gateway import Application, Client
 
 CLIENTS, TIMES = 8, 5

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 
 import pytest
+from application.fixtures import application, client, database, port
 from application.gateway import Client
 
 TEXTS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from application.fixtures import application, client, database, port
 from application.gateway import Client
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from application.fixtures import application, client, database, port
 from application.gateway import Application, Client
 
 

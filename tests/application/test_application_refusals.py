@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from application import notes
+from application.fixtures import application, client, database, port
 from application.gateway import Client
 
 JSON = {"Content-Type": "application/json"}

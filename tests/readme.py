@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +43,23 @@ def file(name: str) -> str:
     return "\n".join(texts)
 
 
-def torn_down(row: str) -> bool:
-    """What the table "Is it torn down?" says of this way to end."""
-    answers = re.findall(rf"^\| {re.escape(row)} \| (yes|no) \|", TEXT, re.M)
-    assert len(answers) == 1, f"{row} is no row of the README"
-    return bool(answers[0] == "yes")
+def handler() -> str:
+    """The line of the README's recipe that turns SIGTERM into `sys.exit`."""
+    match = re.search(r"^signal\.signal\(signal\.SIGTERM, .*$", TEXT, re.M)
+    assert match, "the README has no handler of SIGTERM"
+    return match.group()
+
+
+def rows() -> dict[str, list[str]]:
+    """The two tables under "Is it torn down?": the other cells of each row, by its first."""
+    section = re.split(r"^## ", TEXT, flags=re.M)
+    (table,) = (part for part in section if part.startswith("Is it torn down?"))
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:1] == "|"]
+    return {first: others for first, *others in lines if "yes" in others or "no" in others}
+
+
+def torn_down(row: str, number: int = signal.SIGINT) -> bool:
+    """What its tables say of this way to end, or of a program that this signal ends."""
+    answer = rows()[row][0 if number == signal.SIGINT else 1]
+    assert answer in ("yes", "no"), f"{row} says {answer}"
+    return answer == "yes"

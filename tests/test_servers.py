@@ -1,5 +1,5 @@
-"""The README's recipes for servers, in real ones: with the recipe what they hold is torn down, and
-without it where the table "Is it torn down?" says so."""
+"""Promises 12, 13 and 18 in real servers: with the README's recipes what they hold is torn down,
+and without them where the table "Is it torn down?" says so."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from signal import SIGINT, SIGTERM
 
 import pytest
-from readme import file, torn_down
+from readme import file, handler, torn_down
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGTERM that a process can handle")
 LIMIT = 60  # seconds, for what would otherwise hang
@@ -103,8 +103,7 @@ def without(recipe: str, text: str) -> str:
 UVICORN = ["uvicorn", "--port", "0", "app:app"]
 GUNICORN = ["gunicorn", "--bind", "127.0.0.1:0", "app:app"]
 ASGI = [
-    ("`uvicorn`, SIGTERM", UVICORN),
-    ("`uvicorn`, Ctrl-C", UVICORN),
+    ("`uvicorn`", UVICORN),
     ("`uvicorn --workers 2`, `uvicorn --reload`", [*UVICORN, "--workers", "2"]),
     ("`uvicorn --workers 2`, `uvicorn --reload`", [*UVICORN, "--reload"]),
     ("`gunicorn` with uvicorn's worker", [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker"]),
@@ -113,19 +112,77 @@ ASGI = [
 
 @pytest.mark.parametrize(("row", "command"), ASGI)
 def test_lifespan(row: str, command: list[str], start: Start) -> None:
-    """`areset()` at the end of the lifespan tears down under each server, by SIGTERM and Ctrl-C."""
+    """`areset` at the end of the lifespan tears down under each server, by SIGTERM and Ctrl-C."""
     for module in ("fastapi", command[0], "uvicorn_worker"):
         pytest.importorskip(module)
     recipe = file("app.py")
-    signals = [SIGINT] if "Ctrl-C" in row else [SIGTERM] if "SIGTERM" in row else [SIGTERM, SIGINT]
-    runs = [(without("await areset()", recipe), signals[0], torn_down(row))]
-    runs += [(recipe, number, True) for number in signals]
+    runs = [(recipe, number, True) for number in (SIGTERM, SIGINT)]
+    bare = without("await areset(engine, sessions)", recipe)
+    runs += [(bare, SIGTERM, torn_down(row, SIGTERM))]
+    if torn_down(row, SIGINT):  # where it says no, a Ctrl-C that comes first does tear down
+        runs += [(bare, SIGINT, True)]
     servers = [start({"app.py": text}, *command) for text, _, _ in runs]
     for server in servers:
         server.get()
     for server, (_, number, expected) in zip(servers, runs, strict=True):
         printed = server.stop(number)
         assert ("disposed of" in printed) == expected, printed
+
+
+CONNECTION = """
+import signal, sys
+from memoize_once import memoize
+
+@memoize
+def connection():
+    yield "up"
+    print("closed", flush=True)
+
+"""
+FLASK = f"""{CONNECTION}
+from flask import Flask
+
+app = Flask(__name__)
+app.get("/")(connection)
+"""
+DJANGO = f"""{CONNECTION}
+from django.conf import settings
+from django.core.management import execute_from_command_line
+from django.http import HttpResponse
+from django.urls import path
+
+settings.configure(DEBUG=True, ROOT_URLCONF=__name__)
+urlpatterns = [path("", lambda request: HttpResponse(connection()))]
+if __name__ == "__main__":
+    execute_from_command_line(sys.argv)
+"""
+PLAIN = "`flask run`, `manage.py runserver --noreload`, `waitress-serve`"
+RELOADED = "`flask run --debug`, `manage.py runserver`"
+WSGI_SERVERS = [
+    (PLAIN, FLASK, ["flask", "run", "--port", "0"]),
+    (PLAIN, FLASK, ["waitress", "--listen", "127.0.0.1:0", "app:app"]),
+    (PLAIN, DJANGO, ["app", "runserver", "0", "--noreload"]),
+    (RELOADED, FLASK, ["flask", "run", "--port", "0", "--debug"]),
+    (RELOADED, DJANGO, ["app", "runserver", "0"]),
+]
+
+
+@pytest.mark.parametrize(("row", "application", "command"), WSGI_SERVERS)
+def test_handler(row: str, application: str, command: list[str], start: Start) -> None:
+    """Development servers and waitress end by Ctrl-C as a script does, and by SIGTERM with the
+    README's handler, but their reloaders kill what they have started."""
+    for module in {"flask", command[0]} - {"app"} if application == FLASK else ["django"]:
+        pytest.importorskip(module)
+    runs = [(application, SIGTERM, torn_down(row, SIGTERM))]
+    if row == PLAIN:  # the others have 0.25 seconds after a Ctrl-C, which are enough or not
+        handled = application.replace("\n\n", f"\n{handler()}\n", 1)
+        runs += [(application, SIGINT, torn_down(row, SIGINT)), (handled, SIGTERM, True)]
+    servers = [start({"app.py": text}, *command) for text, _, _ in runs]
+    for server in servers:
+        server.get()
+    for server, (_, number, expected) in zip(servers, runs, strict=True):
+        printed = server.stop(number)
+        assert ("closed" in printed) == expected, printed
 
 
 WSGI = """
@@ -154,7 +211,8 @@ def test_gunicorn(start: Start) -> None:
     for server, number in zip((cured, *bare), (SIGTERM, SIGINT, SIGTERM), strict=True):
         server.get()
         printed = server.stop(number)
-        assert ("torn down" in printed) == torn_down("`gunicorn`, sync and threads"), printed
+        torn = torn_down("`gunicorn`, sync and threads", number)
+        assert ("torn down" in printed) == torn, printed
         assert ("[WARNING] Exception during worker exit" in printed) == (server is cured), printed
 
 
@@ -167,20 +225,38 @@ names = ["data_folder_in", "data_folder_out", "control_folder"]
 broker_transport_options = dict.fromkeys(names, folder)
 """
 
+CELERY = """
+from celery import Celery
+from memoize_once import memoize
+
+app = Celery("tasks", config_source="celeryconfig")
+
+@memoize
+def model():
+    yield 42
+    print("unloaded", flush=True)
+
+@app.task
+def answer():
+    return model()
+
+"""
+
 
 def test_celery(start: Start) -> None:
     """Celery's prefork workers are torn down with the README's signal and not without it; those of
     other pools need none."""
     pytest.importorskip("celery")
-    recipe = file("tasks.py")
+    recipe = CELERY + file("tasks.py")
     bare = without("reset()", recipe)
-    others = torn_down("`celery worker --pool solo` or `threads`")
+    prefork, others = "`celery worker`, prefork", "`celery worker --pool solo` or `threads`"
     runs = [
         (recipe, "prefork", SIGTERM, True),
         (recipe, "prefork", SIGINT, True),
-        (bare, "prefork", SIGTERM, torn_down("`celery worker`, prefork")),
-        (bare, "solo", SIGTERM, others),
-        (bare, "threads", SIGINT, others),
+        (bare, "prefork", SIGTERM, torn_down(prefork, SIGTERM)),
+        (bare, "prefork", SIGINT, torn_down(prefork, SIGINT)),
+        (bare, "solo", SIGTERM, torn_down(others, SIGTERM)),
+        (bare, "threads", SIGINT, torn_down(others, SIGINT)),
     ]
 
     def end(text: str, kind: str, number: signal.Signals, expected: bool) -> None:
@@ -194,5 +270,54 @@ def test_celery(start: Start) -> None:
         printed = worker.stop(number)
         assert ("unloaded" in printed) == expected, printed
 
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(end, *zip(*runs, strict=True)))
+
+
+BROKER = """
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+
+class Send(dramatiq.Middleware):
+    def after_worker_boot(self, broker, worker):
+        broker.actors["answer"].send()
+
+broker = StubBroker()
+broker.add_middleware(Send())
+dramatiq.set_broker(broker)
+"""
+ACTOR = """
+import os
+from memoize_once import memoize
+
+@memoize
+def model():
+    yield 42
+    os.write(1, b"unloaded")
+    raise OSError("the model is still in use")
+
+@dramatiq.actor
+def answer():
+    model()
+    print("(answered)", flush=True)
+"""
+
+
+def test_dramatiq(start: Start) -> None:
+    """Dramatiq's workers are torn down; with the README's middleware, an error of that is in the
+    log."""
+    pytest.importorskip("dramatiq")
+    recipe = file("actors.py")
+    bare = without("reset()", recipe)
+    command = ["dramatiq", "broker", "actors", "--processes", "1", "--threads", "1"]
+
+    def end(text: str, number: signal.Signals, reported: bool) -> None:
+        worker = start({"broker.py": BROKER, "actors.py": text + ACTOR}, *command)
+        worker.wait_for(r"(\(answered\))")
+        printed = worker.stop(number)
+        assert ("unloaded" in printed) == torn_down("`dramatiq`", number), printed
+        assert ("[CRITICAL] Unexpected failure in after_worker" in printed) == reported, printed
+
+    runs = [(recipe, SIGTERM, True), (bare, SIGTERM, False), (bare, SIGINT, False)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(end, *zip(*runs, strict=True)))

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 from processes import Ended, run, said, usable
+from readme import torn_down
 
 # Pools of processes -------------------------------------------------------------------------------
 
@@ -65,6 +66,7 @@ def test_pools(pool: str, tmp_path: Path) -> None:
     torn down where the worker ends."""
     if not usable(pool):
         pytest.skip(f"no {pool} here")
+    assert torn_down("joblib's and Dask's workers")
     ended = run(POOL + POOLS[pool], tmp_path)
     assert ended.stdout in ("1\n", "2\n"), ended
     each = ["plain is made", "generator is torn down"]

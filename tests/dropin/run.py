@@ -28,7 +28,8 @@ PYTEST = "-m pytest -q -p no:cacheprovider"
 # for each package the arguments for Python, in the folder of its source; and what its tests need
 PACKAGES = """
 asttokens: PYTEST tests; astroid
-babel: PYTEST tests/test_core.py tests/test_localedata.py tests/test_plural.py; freezegun pytz
+babel: PYTEST tests/test_locale_class.py tests/test_localedata.py tests/test_plural.py; freezegun \
+ pytz
 django: tests/runtests.py --parallel=1 utils_tests urlpatterns_reverse i18n.tests; jinja2
 markdown: -m unittest discover tests; pyyaml
 openapi-schema-validator: PYTEST --override-ini=addopts= tests; pytest-cov

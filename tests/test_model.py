@@ -5,12 +5,15 @@ from collections.abc import AsyncGenerator, Generator
 from functools import partial
 from typing import Any
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+import pytest
 from scheduler import LONG
 
 from memoize_once import areset, finalizers, memoize, reset
+
+pytest.importorskip("hypothesis")
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 # The object that each needs, and its finalizers in the order in which they are registered
 OBJECTS: dict[str, tuple[str, list[str]]] = {

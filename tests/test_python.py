@@ -63,9 +63,9 @@ def hidden(thing, name, *default):
         raise AttributeError(name)
     return found(thing, name, *default)
 
-found, builtins.getattr = builtins.getattr, hidden
-
+# imported before: PyPy's own import asks `getattr` for what a star takes
 import asyncio, threading
+found, builtins.getattr = builtins.getattr, hidden
 from memoize_once import areset, finalizers, memoize, reset
 
 @memoize

@@ -123,6 +123,9 @@ def is_idle(worker: threading.Thread, frames: dict[int, FrameType]) -> bool:
     A worker that has received a job and not called it yet also looks idle, so look twice.
     """
     frame, jobs = frames.get(worker.ident or 0), _worker_queues.get(worker)
+    # the queues of PyPy are written in Python, on top of `threading`
+    while frame is not None and frame.f_globals.get("__name__") in ("queue", "threading"):
+        frame = frame.f_back
     return frame is not None and frame.f_code is _worker_code and (jobs is None or jobs.empty())
 
 

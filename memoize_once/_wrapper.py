@@ -183,7 +183,8 @@ def _key_parameters(
 
     Return None if it takes all arguments by position.
     """
-    signature = signature_of(key)
+    # those of `operator` are written in Python on PyPy, where their parameter has a name
+    signature = None if type(key).__module__ == "operator" else signature_of(key)
     wanted = signature.parameters.values() if signature else ()
     if not signature or any(parameter.kind in _POSITIONAL for parameter in wanted):
         return None

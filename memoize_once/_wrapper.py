@@ -184,7 +184,7 @@ def _key_parameters(
     Return None if it takes all arguments by position.
     """
     # those of `operator` are written in Python on PyPy, where their parameter has a name
-    signature = None if type(key).__module__ == "operator" else signature_of(key)
+    signature = None if type(key).__module__ == "_operator" else signature_of(key)
     wanted = signature.parameters.values() if signature else ()
     if not signature or any(parameter.kind in _POSITIONAL for parameter in wanted):
         return None

@@ -359,6 +359,19 @@ threading.Timer(0, use_late, [thing]).start()
     assert run_all(sources, tmp_path, prelude="") == dict.fromkeys(sources, expected)
 
 
+SLOW = """
+        @memoize
+        def slow():
+            begun.set()
+            ended.wait()
+            time.sleep(0.1)
+            yield thing()
+            with ThreadPoolExecutor() as pool:
+                pool.submit(say, "slow gone").result()
+
+        begun = threading.Event()
+"""
+
 WORK = {
     "jobs of a memoized pool use another object": (
         """
@@ -545,32 +558,16 @@ WORK = {
         ["used", "user gone", "gone"],
     ),
     "a thread still makes an object": (
-        """
-        @memoize
-        def slow():
-            begun.set()
-            ended.wait()
-            time.sleep(0.1)
-            yield thing()
-            say("slow gone")
-
-        begun = threading.Event()
+        SLOW
+        + """
         threading.Thread(target=slow).start()
         begun.wait()
         """,
         ["slow gone", "gone"],
     ),
     "a job of a pool still makes an object": (
-        """
-        @memoize
-        def slow():
-            begun.set()
-            ended.wait()
-            time.sleep(0.1)
-            yield thing()
-            say("slow gone")
-
-        begun = threading.Event()
+        SLOW
+        + """
         ThreadPoolExecutor(1).submit(slow)
         begun.wait()
         """,

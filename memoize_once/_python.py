@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _active = getattr(threading, "_active", None)
 _current_frames = getattr(sys, "_current_frames", dict)
+_DummyThread = getattr(threading, "_DummyThread", threading.Thread)
 
 
 def active_threads() -> list[threading.Thread]:
@@ -36,8 +37,18 @@ def frames_of_other_threads() -> dict[int, FrameType]:
 
     It leaves out the caller's frame, which would form a cycle with the dictionary: Python 3.12 can
     crash if the collector finds the frames of other threads in a cycle.
+
+    On 3.11 `sys._current_frames` holds a lock that a thread needs to start and to end. A collection
+    of garbage within it can wait for that lock for ever, so this turns the collector off.
     """
-    frames: dict[int, FrameType] = _current_frames()
+    collects = sys.version_info < (3, 12) and gc.isenabled()
+    if collects:
+        gc.disable()
+    try:
+        frames: dict[int, FrameType] = _current_frames()
+    finally:
+        if collects:
+            gc.enable()
     frames.pop(threading.get_ident(), None)
     return frames
 
@@ -48,11 +59,10 @@ def is_alive(thread: threading.Thread) -> bool:
     `Thread.is_alive` is true for ever for a thread that C code has started. It has ended if it has
     no frame, or if another thread has its identifier. Without frames it seems to be alive.
     """
-    return (
-        thread.is_alive()
-        and thread in active_threads()
-        and thread.ident in (_current_frames() or [thread.ident])
-    )
+    if not isinstance(thread, _DummyThread) or thread is threading.current_thread():
+        return thread.is_alive()
+    frames = frames_of_other_threads() or [thread.ident]
+    return thread in active_threads() and thread.ident in frames
 
 
 @contextmanager

@@ -430,6 +430,32 @@ WORK = {
         """,
         ["used", "used", "gone"],
     ),
+    "the collector starts threads": (
+        """
+        import gc
+
+        class Cycle:
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                threading.Thread(target=int).start()
+
+        def wait():  # in a new frame, for which 3.11 may collect
+            time.sleep(0.05)
+
+        def work():
+            for _ in range(10):
+                Cycle()
+                wait()
+            use_late(thing)
+
+        thing()
+        getattr(gc, "set_threshold", id)(1)  # not on PyPy
+        threading.Thread(target=work).start()
+        """,
+        ["used", "gone"],
+    ),
     "daemon threads hang in a body and in a teardown": (
         """
         def hang():

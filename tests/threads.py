@@ -37,8 +37,12 @@ def _waiting(frame: FrameType | None) -> bool:
 
 def until_it_waits(thread: int) -> None:
     """Returns when the thread with this number waits for another one's object."""
-    while not _waiting(sys._current_frames()[thread]):
-        time.sleep(0.001)
+    gc.disable()  # 3.11 may wait for ever where it collects within `sys._current_frames`
+    try:
+        while not _waiting(sys._current_frames()[thread]):
+            time.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 class Call(threading.Thread):

@@ -448,6 +448,7 @@ WORK = {
             for _ in range(10):
                 Cycle()
                 wait()
+            gc.collect()  # or the interpreter would, when nothing can start any more
             use_late(thing)
 
         thing()

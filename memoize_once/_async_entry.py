@@ -289,10 +289,12 @@ class AsyncEntry(Entry):
 
     def tear_down_at_exit(self, errors: list[BaseException]) -> None:
         self.tear_down_here(errors)
+        # exit has waited for the program: only a daemon may still run its loop again
+        thread = None if self.scope.thread.daemon else self.scope.thread
         seconds = 0
         while (state := self.state) != RELEASED and not self.scope.is_out_of_reach(seconds):
             with contextlib.suppress(TimeoutError):
-                self.wait_a_second(state, errors)
+                self.wait_a_second(state, errors, thread)
             seconds += 1
         if self.state != RELEASED:
             for entry in self.scope.entries():

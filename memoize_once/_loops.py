@@ -25,7 +25,7 @@ from ._python import is_alive
 
 __tracebackhide__ = True
 
-# Seconds, after which exit abandons objects whose loop no other, non-daemon thread runs
+# Seconds after which exit abandons the objects of a loop, unless another, non-daemon thread runs it
 _PATIENCE_AT_EXIT = 5
 
 
@@ -135,7 +135,8 @@ class LoopScope:
         if here is not None and loop is not None and (here is loop or not loop.is_running()):
             # exit runs inside this loop, or inside another, so that this thread cannot run this one
             return True
-        answers = not self.thread.daemon and not self.may_be_run_by(threading.current_thread())
+        is_busy = loop is not None and loop.is_running() and not self.thread.daemon
+        answers = is_busy and not self.may_be_run_by(threading.current_thread())
         return seconds >= _PATIENCE_AT_EXIT and not answers
 
     async def shutdown_asyncgens(self) -> None:

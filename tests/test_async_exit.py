@@ -120,6 +120,20 @@ SCRIPTS = {
         ("cancels and resets from everywhere", CANCELS, ["0"]),
     ]
 } | {
+    "a loop that rests in a thread of a pool": (
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        @memoize
+        async def thing():
+            yield 1
+            await asyncio.sleep(0)
+            print("down")
+        loop, pool = asyncio.new_event_loop(), ThreadPoolExecutor(1)
+        atexit.register(loop.close)
+        pool.submit(lambda: loop.run_until_complete(thing())).result()
+        """,
+        ["down"],
+    ),
     "a reset that waits longer for a loop that runs than for one that rests": (
         """
         @memoize

@@ -13,11 +13,12 @@
 itself. See help(memoize), help(reset), help(areset) and help(finalizers).
 """
 
-# The tour of the code. Each module imports only those below it:
+# The tour of the code. Each module imports only those below it. To read the code, begin with
+# `_entries`, `_once` and `_async_entry`: they are the life of an object.
 #
 #   _memoize      checks what `memoize` gets, and makes the wrapper look like the function
-#   _wrapper      builds the wrapper, the function that users call, and finds the key of a call
-#   _aonce        returns the object to tasks, which make it or wait for it; contains `areset`
+#   _wrapper      writes the wrapper, the function that users call, and the call that finds its key
+#   _aonce        returns the object to tasks, which make it or wait for it; resets for `areset`
 #   _async_entry  makes one object in an asyncio task, keeps it, and tears it down on its loop
 #   _loops        tears the objects of an event loop down when the loop ends
 #   _once         returns the object to threads, which make it or wait for it; tears it down
@@ -28,7 +29,7 @@ itself. See help(memoize), help(reset), help(areset) and help(finalizers).
 #   _finalizers   is the public registry of finalizers
 #   _waiting      records who makes or tears down what and who waits for whom, and finds cycles
 #   _entries      has the records of functions, the entries of objects, and their states
-#   _python       asks Python for what it does not document
+#   _python       has the names that Python does not document, and fallbacks for them
 
 from ._finalizers import finalizers
 from ._memoize import areset, memoize

@@ -1,6 +1,6 @@
 """Recognise a function whose file is executed once more, or that is unpickled by value.
 
-Both functions then share one `Record`, and so its objects.
+The new function then shares the `Record` of the old one, and so its objects.
 """
 
 import functools
@@ -23,8 +23,8 @@ def unwrap_all(function: Any) -> Any:
 def source_location(function: Any) -> tuple[str, int]:
     """Return the file and the first line of the function.
 
-    For a class they are those of its `__init__`, for an instance those of its `__call__`, and
-    ("<unknown>", 1) if that is not written in Python.
+    For a class return those of its `__init__`, for an instance those of its `__call__`. For what is
+    not written in Python return ("<unknown>", 1).
     """
     inner = unwrap_all(function)
     method = getattr(inner, "__init__" if issubclass(type(inner), type) else "__call__", None)
@@ -41,16 +41,16 @@ def source_location(function: Any) -> tuple[str, int]:
 # The records of one name in one execution of its file, in the order of their definitions
 Definitions = list[weakref.ref[Record]]
 
-# (module, file, qualified name) -> the definitions in the last execution but one, and in the last
+# (module, file, qualified name) -> the definitions in the previous execution, and in the latest
 _definitions: dict[tuple[str, str, str], tuple[Definitions, Definitions]] = {}
 
 
 def reuse_record(record: Record) -> Record:
-    """Return the record of the same definition in the previous execution of the file, if it has an
-    object with a teardown; otherwise return the given one.
+    """Return the record that the function of the given record should have.
 
-    The record that is returned gets the options of the new definition. An execution counts as
-    another one if its namespace is another.
+    That is the record of the same definition in the previous execution of the file, with the new
+    options, if it has an object with a teardown. Otherwise it is the given one. A new namespace
+    counts as a new execution.
     """
     function = record.options.function
     if not _is_defined_by_a_module(function):
@@ -74,7 +74,7 @@ def _namespace(record: Record) -> Any:
 
 
 def _is_defined_by_a_module(function: Any) -> bool:
-    """Return whether a file defines the function, neither locally nor as a closure."""
+    """Return whether a file defines the function, and does so outside any other function."""
     both = function, unwrap_all(function)
     if any(type(each) is not types.FunctionType or each.__closure__ for each in both):
         return False
@@ -98,7 +98,7 @@ def _has_teardown(record: Record) -> bool:
 # Sent by value ------------------------------------------------------------------------------------
 
 pickled: weakref.WeakValueDictionary[str, Record] = weakref.WeakValueDictionary()
-_unpickled: dict[str, Record] = {}  # never removed: the object outlives any copy of its function
+_unpickled: dict[str, Record] = {}  # keeps them all: an object outlives the copies of its function
 
 
 def unpickle_record(

@@ -1,6 +1,6 @@
 """Async functions: tasks make an object or wait for it, and `areset` tears it down.
 
-Objects are claimed, published and released as in `_once`. `_async_entry` makes one object and tears
+The steps are those of `_once`: claim, publish, release. `_async_entry` makes one object and tears
 it down.
 """
 
@@ -40,7 +40,10 @@ class AsyncRecord(SyncRecord):
     def _find_or_start(
         self, key: Any, loop: Any, caller: Caller, args: Any, kwargs: Any
     ) -> AsyncEntry:
-        """Return the entry of the key; if there is none, claim the making and start it."""
+        """Return the entry of the key; if there is none, claim the making and start it.
+
+        Abandon a making whose loop nobody will run.
+        """
         found: Any = self.entries.get(key)
         if found is not None and found.is_forsaken():
             found.abandon("is not run any more", [])
@@ -90,7 +93,8 @@ def needed_loop(name: str) -> asyncio.AbstractEventLoop:
 _background_resets: set[asyncio.Task[None]] = set()
 
 
-async def areset(*functions: Any, key: Any = ALL_KEYS) -> None:
+async def reset_from_task(*functions: Any, key: Any = ALL_KEYS) -> None:
+    """Do the work of `areset`."""
     loop = needed_loop("areset")
     entries = entries_to_reset(functions, key)
     work = reset_entries(entries, _wait_a_second, (asyncio.CancelledError,))

@@ -1,11 +1,12 @@
 """One object among asyncio tasks: made, kept and torn down on its event loop.
 
-1. The body runs in a task of its own, the keeper, on the event loop of the first caller. The
-   last caller that stops waiting cancels the keeper, once.
-2. The keeper runs an async generator up to its `yield`, waits, and resumes it for the teardown. It
-   is hidden from `asyncio.all_tasks()`, so that `asyncio.run` does not cancel it with the other
-   tasks. If the loop ends during a making, the loop scope cancels the keeper. While it waits at the
-   `yield`, only a cancel scope that is open in the generator cancels it.
+1. The body runs in a task of its own, the keeper, on the event loop of the first caller. When no
+   caller waits any more, the last one to leave cancels the keeper, once.
+2. The keeper runs an async generator up to its `yield`, waits, and resumes it for the teardown: at
+   a reset, at the end of the loop, or at exit. The keeper is hidden from `asyncio.all_tasks()`, so
+   that `asyncio.run` does not cancel it with the other tasks. If the loop ends during a making, the
+   loop scope cancels the keeper. At the `yield`, the only thing that cancels it is a timeout, a
+   task group or a cancel scope of anyio that the generator has entered.
 3. Any thread may request a teardown. Finalizers run on the loop of the object: in the keeper of a
    generator, otherwise in a new task. An object without finalizers does not need its loop.
 4. If an object has finalizers, the tasks that its body has started, and that still run when it is
@@ -37,10 +38,10 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 class Caller:
-    """A task that waits for a making, and the error of the body that it gets.
+    """A task that waits for a making, and the error of the body, if the task gets it.
 
-    The entry does not keep the error: on Python 3.13 the frames of the body refer to the entry, and
-    the two would form a cycle.
+    The entry does not keep the error, since on Python 3.13 the traceback of the error refers to the
+    entry: they would form a cycle.
     """
 
     error: BaseException | None = None
@@ -53,16 +54,16 @@ class AsyncEntry(Entry):
     def __init__(self, record: Any, key: object, scope: LoopScope, caller: Caller) -> None:
         super().__init__(record, key)
         self.scope = scope
-        # caller -> whether it keeps the making from being cancelled, in the order of arrival;
-        # a task of the body may wait, but does not keep it
+        # caller -> whether the making is needed for it, in the order of arrival; it is not for a
+        # task of the body, which would wait for itself
         self.callers = {caller: True}
         self.making_cancelled = False
         self.task: asyncio.Task[Any] | None = None  # the keeper, or the task of the teardown
         self.body_tasks: set[asyncio.Task[Any]] = set()
-        self.requested_by: set[asyncio.Task[Any] | None] = set()  # tasks that ask for the teardown
+        self.requested_by: set[asyncio.Task[Any] | None] = set()  # tasks that request the teardown
         # the keeper of a generator waits for this; its result is the list for the teardown's errors
         self.teardown_request: asyncio.Future[list[BaseException]] | None = None
-        self.scope_cancellation: BaseException | None = None  # to throw into the generator
+        self.cancellation: BaseException | None = None  # to throw into the generator
 
     def is_own_task(self) -> bool:
         return self.task is not None and self.task is _current_task()
@@ -71,7 +72,7 @@ class AsyncEntry(Entry):
         return _current_task() in self.requested_by
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the work in a hidden task, in a copy of the current context."""
+        """Start a hidden task that does the work, in a copy of the current context."""
         context, loop = contextvars.copy_context(), self.scope.loop
         bodies = [ref for ref in enclosing.get() if (e := ref()) and e.state != RELEASED]
         context.run(enclosing.set, (*bodies, self.ref))
@@ -111,14 +112,15 @@ class AsyncEntry(Entry):
     async def clean_up(self, error: BaseException) -> None:
         """Run the finalizers of a body that has raised, and release the entry.
 
-        The callers that wait get the error; if there are none, report it to the loop.
+        All callers that wait get an Exception, and one of them gets an interrupt. If nobody waits,
+        report the error to the loop, unless it is a CancelledError.
         """
         if self.state in (ALIVE, TEARING_DOWN):  # an interrupt came after the object was made
             return
         loop = self.scope.loop
         try:
-            await self.close_body(error)
-            # all callers get an Exception; only the one that has waited longest gets an interrupt
+            await self.finalize_failed_body(error)
+            # the one that has waited longest gets an interrupt
             waiting = list(self.callers.items())  # callers on other loops may come meanwhile
             callers = [caller for caller, is_needed in waiting if is_needed][:1]
             for caller in dict(waiting) if isinstance(error, Exception) else callers:
@@ -130,17 +132,16 @@ class AsyncEntry(Entry):
             report(loop, self, "the body failed when no caller was waiting", [error])
 
     def is_needed(self) -> bool:
-        """Return whether a waiting caller keeps the making from being cancelled."""
+        """Return whether a waiting caller needs the making."""
         return any(list(self.callers.values()))
 
     async def stop_waiting(self, caller: Caller) -> None:
         """Remove a caller that is cancelled, or whose wait raised DeadlockError.
 
-        If it was the last that kept the making, cancel the making, and wait until the body has
-        cleaned up.
+        If no other caller needs the making, cancel it, and wait until the body has cleaned up.
         """
         loop = self.scope.loop
-        # a caller inside the body does not keep the making; loop shutdown removes all callers
+        # the making is not needed for a caller inside the body, nor after `stop_making`
         if not self.callers.pop(caller, False):
             return
         if self.state == MAKING and not self.is_needed():
@@ -196,15 +197,15 @@ class AsyncEntry(Entry):
         request = self.teardown_request = loop.create_future()
         try:
             errors = await request
-        except asyncio.CancelledError as error:  # a cancel scope is open in the generator
-            self.scope_cancellation = error
+        except asyncio.CancelledError as error:  # by a timeout or a group of the generator
+            self.cancellation = error
             self.claim_teardown(object())
         await self.tear_down(errors)
-        if self.scope_cancellation is not None:
+        if self.cancellation is not None:
             report(loop, self, "error in the teardown", errors)
 
     async def tear_down(self, errors: list[BaseException]) -> None:
-        """Run all finalizers, cancel the tasks of the body that still run, and release."""
+        """Run all finalizers, cancel what still runs of the body's tasks, and release the entry."""
         since = time.perf_counter()
         await self.run_finalizers(errors)
         left = self.body_tasks - self.requested_by
@@ -225,9 +226,10 @@ class AsyncEntry(Entry):
     async def _finish_generator(self, generator: Any) -> None:
         """Resume the generator after its `yield`; raise RuntimeError if it yields once more.
 
-        If a cancel scope has cancelled the keeper, throw that CancelledError into the generator.
+        If a timeout or a group of the generator has cancelled the keeper, throw the CancelledError
+        into the generator.
         """
-        cancelled = self.scope_cancellation
+        cancelled = self.cancellation
         ends = (StopAsyncIteration, asyncio.CancelledError) if cancelled else StopAsyncIteration
         try:
             await (generator.athrow(cancelled) if cancelled else generator.__anext__())
@@ -238,7 +240,7 @@ class AsyncEntry(Entry):
         finally:
             raise self.record.yield_error(*YIELDS_TWICE)
 
-    # Outside the loop
+    # Reset and exit
 
     async def tear_down_and_wait(self, state: str, errors: list[BaseException]) -> None:
         """Start the teardown, if the object is alive, and wait for the entry to leave the state."""
@@ -262,9 +264,9 @@ class AsyncEntry(Entry):
     ) -> None:
         """Request the teardown from the loop, and wait a second; or run the loop, if it is idle.
 
-        `thread`, by default the current one, is the thread that wants the teardown: it may run the
-        loop if the loop is its own, or if the thread of the loop has ended. If the loop is closed,
-        abandon the object. Raise TimeoutError if the loop is idle and `thread` may not run it.
+        `thread`, by default the current one, is the thread that wants the teardown. An idle loop is
+        run if it belongs to that thread, or if its own thread has ended; otherwise raise
+        TimeoutError. If the loop is closed, abandon the object.
         """
         scope, loop = self.scope, self.scope.loop
         may_run = scope.may_be_run_by(thread or threading.current_thread())
@@ -288,6 +290,7 @@ class AsyncEntry(Entry):
             time.sleep(0.01)  # the loop is closing, or another thread has begun to run it
 
     def tear_down_at_exit(self, errors: list[BaseException]) -> None:
+        """Tear down on the loop, or abandon all objects of a loop that does not answer."""
         self.tear_down_here(errors)
         # exit has waited for the program: only a daemon may still run its loop again
         thread = None if self.scope.thread.daemon else self.scope.thread

@@ -1,6 +1,6 @@
 """The state of memoized functions: their records, and their objects.
 
-A `Record` is all that belongs to one memoized function. An `Entry` is one of its objects, with
+A `Record` is all that belongs to one memoized function. An `Entry` holds one of its objects, and
 the state of that object:
 
     MAKING -> ALIVE -> TEARING_DOWN -> RELEASED      or, if the body raises, MAKING -> RELEASED
@@ -8,13 +8,13 @@ the state of that object:
 - A function has at most one entry for each key. `dict.setdefault` on `entries` decides who claims
   the making, and `dict.setdefault` on `teardown_claim` who claims the teardown. The thread that has
   made the claim, or the task that does the work for it, changes the state and then wakes the
-  waiters, which look at the state. Only `disown` and `abandon` release an entry without a claim.
+  waiters, which look at the state. `disown` and `abandon` need no claim to release an entry.
 - The finalizers of an entry are a stack. The teardown pops them until none is left, sets
   `finalizers_closed` and looks once more; `add_finalizer` appends first, and then looks at
   `finalizers_closed`. So a late finalizer is run or refused, and not lost.
-- The library never waits for a lock. A signal handler or a `__del__` may call it between any two of
-  its lines, in a thread that already holds the lock, and a fork may come while another thread holds
-  it. Each step is one operation that the interpreter makes atomic.
+- The state has no lock. A signal handler or a `__del__` may call the library in a thread that would
+  hold the lock already, and a fork may come while another thread would hold it. So each step is one
+  operation that the interpreter makes atomic.
 - `_entries` refers to entries weakly, so that an object without finalizers dies with its wrapper;
   `_held` keeps the entries that have finalizers, and their wrappers.
 """
@@ -35,7 +35,7 @@ __tracebackhide__ = True
 
 MAKING, ALIVE, TEARING_DOWN, RELEASED = "being made", "alive", "being torn down", "released"
 
-MISSING: Any = object()  # the value of `Entry.object` before there is an object
+MISSING: Any = object()  # where there is no value: no object yet, nothing yielded, no attribute
 
 
 def log(level: int, message: str, *args: object) -> None:
@@ -77,14 +77,14 @@ class Record:
     """All that belongs to one memoized function.
 
     The wrapper, the function that users call, refers to its record, and the record refers to the
-    wrapper weakly, so that reference counting frees both as long as there is no object. Only an
+    wrapper weakly. So reference counting frees both while the function has no object. Only an
     unpickled record keeps its wrapper.
     """
 
-    # slots: every cached call reads `value`
+    # slots: every hit reads `value`
     __slots__ = ("__weakref__", "entries", "name", "options", "pickle_id", "value", "wrapper")
 
-    value: Any  # the published object; never set with key=, where entries have one each
+    value: Any  # the published object; with key= each entry has its own
     wrapper: Callable[[], Any]  # returns the wrapper, or None after it was freed
 
     def __init__(self, name: str, options: Options) -> None:
@@ -119,7 +119,7 @@ class Entry:
         key = "" if self.record.options.key is None else f", key {reprlib.repr(self.key)}"
         return f"{self.record.name}{key}"
 
-    # What differs for async functions
+    # What the subclasses override
 
     def needs_areset(self) -> bool:
         """Return whether `reset` refuses the object here, and only `areset` tears it down."""
@@ -200,8 +200,8 @@ class Entry:
         self.set_state(TEARING_DOWN)
         return True
 
-    async def close_body(self, error: BaseException) -> None:
-        """Run the finalizers of a body that has raised `error`, and add notes of their errors."""
+    async def finalize_failed_body(self, error: BaseException) -> None:
+        """Run the finalizers of a body that has raised `error`; note their errors on it."""
         errors: list[BaseException] = []
         self.object = MISSING  # an interrupt may have come just before the object was alive
         await self.run_finalizers(errors)
@@ -226,7 +226,7 @@ class Entry:
                 self.update_hold()
 
     def disown(self) -> None:
-        """In a forked child: drop the object without finalizing it, or keep it for inherit=True."""
+        """In a forked child: drop the object without its teardown, or keep it for inherit=True."""
         self.finalizers = []
         self.wake_callbacks = {}  # one might wake an event loop of the parent
         if self.record.options.inherit and self.state == ALIVE:
@@ -246,7 +246,7 @@ class Entry:
         self.update_hold()
 
     def remove_finalizer(self, finalizer: Finalizer) -> bool:
-        """Remove the finalizer; return False if it is not pending, because it has begun."""
+        """Remove the finalizer; return False if it is not pending any more."""
         try:
             self.finalizers.remove(finalizer)
         except ValueError:
@@ -255,10 +255,9 @@ class Entry:
         return True
 
     def update_hold(self) -> None:
-        """Keep the entry and its wrapper in `_held` while it has finalizers and is not released.
+        """Put the entry into `_held`, if it has finalizers and is not released, or take it out.
 
-        Several threads may call this at once, so each repeats its step until it is still right
-        afterwards.
+        Several threads may call this at once, so each repeats until what it did is still right.
         """
         held = None
         while held is not (due := bool(self.finalizers) and self.state != RELEASED):

@@ -39,8 +39,8 @@ from ._python import (
 )
 from ._waiting import is_marked, mark_thread
 
-MAX_ROUNDS = 10  # how often to tear down what teardowns make again
-_LOOKS = 2  # how often in a row: a worker that has just received a job may look idle once
+MAX_ROUNDS = 10  # of teardown, if teardowns make objects again
+_LOOKS = 2  # in a row, since a worker that has just received a job may look idle once
 _TO_SETTLE = 0.005  # seconds in which a worker starts a job that it has received, or becomes idle
 
 
@@ -48,7 +48,7 @@ _TO_SETTLE = 0.005  # seconds in which a worker starts a job that it has receive
 
 
 def prepare_exit(entry: Entry, before: Iterable[threading.Thread]) -> None:
-    """Mark the threads that are not in `before`, except idle pool workers, as the object's own.
+    """Mark the threads that are not in `before`, except idle pool workers, as the object's threads.
 
     Register the exit hook once more, so that it runs before hooks that the body has registered.
     """
@@ -70,9 +70,9 @@ def _keeps_exit_waiting(
 ) -> bool:
     """Return whether exit has to wait for the thread.
 
-    It waits for threads that are not daemons, for pool workers that are not idle, and for managers
-    of process pools that run a callback or still have a job of `work`: the ids of the jobs that the
-    manager had when exit began. It does not wait for threads that belong to an object.
+    It waits for threads that are not daemons, and for pool workers that are not idle. It waits for
+    the manager of a process pool while that runs a callback or has a job left of `work`, the ids of
+    its jobs when exit began. It does not wait for threads that belong to an object.
     """
     if is_marked(thread) or thread is threading.current_thread():
         return False

@@ -13,7 +13,7 @@ __tracebackhide__ = True
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MAX_LAYERS = 100  # how many decorators above a memoized function are unwrapped
+_MAX_LAYERS = 100  # how many decorators and methods `find_record` looks through
 
 
 def record_of(function: object) -> Any:
@@ -70,8 +70,8 @@ class Finalizers:
     ) -> Callable[P, R]:
         """Call `callback(*args, **kwargs)` when the object of `function` is torn down.
 
-        In the body or the teardown of `function`, in its thread or task, this applies to the object
-        that is being made or torn down; elsewhere, to the only object of `function`. The finalizers
+        In the thread or task of its body or teardown, the callback is added to the object that is
+        being made or torn down; elsewhere, to the only object of `function`. The finalizers
         of an object run once each, the last registered first. A finalizer may register others on
         its own object; they run too. An error in one does not stop the others: `reset` raises all
         errors together. If `function` is async, the callback may return an awaitable, which the

@@ -106,7 +106,7 @@ class LoopScope:
 
     def __init__(self, loop: Any) -> None:
         self.loop: Any = loop  # None after it has closed, and in a forked child
-        self.thread = threading.current_thread()  # where the first object of the loop was claimed
+        self.thread = threading.current_thread()  # of the first call that made an object
         if loop is not None:
             self.loop_close: Any = loop.close
             self._loop_shutdown_asyncgens: Any = loop.shutdown_asyncgens
@@ -169,15 +169,15 @@ class LoopScope:
         """
         interrupts: list[BaseException] = []
         with _first_ctrl_c_held_back():
-            for rounds_left in reversed(range(MAX_ROUNDS)):
+            for rounds in range(MAX_ROUNDS + 1):
                 for entry in self.entries():
                     errors: list[BaseException] = []
-                    # let the keeper start: a task that is cancelled before never runs
+                    # let the keeper start: a task that is cancelled before it starts never runs
                     await asyncio.sleep(0)
-                    while (state := entry.state) != RELEASED and rounds_left:
+                    while (state := entry.state) != RELEASED and rounds < MAX_ROUNDS:
                         entry.stop_making()
                         await entry.tear_down_and_wait(state, errors)
-                    if not rounds_left:
+                    if rounds == MAX_ROUNDS:
                         entry.abandon(f"ends, and made it {MAX_ROUNDS} times meanwhile", errors)
                     self._report(entry, errors, interrupts)
         if interrupts:
@@ -199,8 +199,8 @@ class LoopScope:
 def scope_of(loop: Any) -> LoopScope:
     """Return the scope of the loop; make one if it has none.
 
-    Another copy of the library may have replaced the methods of the loop after this one did, so
-    this looks below its scope.
+    Another copy of the library may have replaced the methods of the loop later, so look below the
+    scope of that copy.
     """
     method = loop.close
     while (owner := getattr(method, "__self__", loop)) is not loop:

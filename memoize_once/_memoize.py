@@ -14,7 +14,7 @@ from ._entries import Options, Record
 from ._finalizers import P, R, record_of
 from ._once import SyncRecord
 from ._reset import ALL_KEYS, reset_record
-from ._wrapper import build_wrapper, key_of, shape_of, signature_of
+from ._wrapper import build_wrapper, key_call, shape_of, signature_of
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -25,11 +25,11 @@ def _has_name(value: Any) -> bool:
     return [type(name) for name in names] == [str, str]  # the names of a mock are mocks
 
 
-def _asked_by_type(function: Any) -> Any:
-    """Return the callable to inspect, to see whether the function is async or a generator function.
+def _to_inspect(function: Any) -> Any:
+    """Return what tells whether the function is async or a generator function.
 
-    For a proxy, which has the `__class__` of the function that it wraps, return that function; for
-    a mock with the `__class__` of a function return None.
+    A proxy lies about its class, and so does a mock: return the function below the proxy, and None
+    for the mock.
     """
     inner = function if function.__class__ is type(function) else unwrap_all(function)
     return inner if inner.__class__ is type(inner) else None
@@ -38,7 +38,7 @@ def _asked_by_type(function: Any) -> Any:
 def _is_async(function: Any) -> bool:
     """Return whether a call returns a coroutine or an async generator."""
     is_partial = issubclass(type(function), functools.partial)
-    instance = _asked_by_type(function.func if is_partial else function)
+    instance = _to_inspect(function.func if is_partial else function)
     method = getattr(type(instance), "__call__", None)  # noqa: B004  an instance may be callable
     return any(
         inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
@@ -47,8 +47,8 @@ def _is_async(function: Any) -> bool:
 
 
 def _is_generator(function: object) -> bool:
-    asked = _asked_by_type(function)
-    return inspect.isgeneratorfunction(asked) or inspect.isasyncgenfunction(asked)
+    inspected = _to_inspect(function)
+    return inspect.isgeneratorfunction(inspected) or inspect.isasyncgenfunction(inspected)
 
 
 # Bad use ------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ if TYPE_CHECKING:
     class _OnlyAny:
         """A type that only Any and NoReturn match.
 
-        A function that returns Any matches all overloads; the one with this type is for it alone.
+        A function that returns Any matches all overloads: the one with this type is meant for it.
         """
 
     class _Decorator(Protocol):
@@ -211,8 +211,8 @@ def memoize(
     The first call runs the body; callers that arrive meanwhile wait, and get the object. If the
     body raises an Exception, all these callers get it, and the next call runs the body once more.
     Only one caller gets an interrupt, such as KeyboardInterrupt; the others try again. Later calls
-    return the same object, whatever their arguments. (A call whose arguments do not fit the
-    parameters of a Python function raises TypeError.) If the body returns a generator, the object
+    return the same object, whatever their arguments. (Arguments that a Python function does not
+    accept still raise TypeError.) If the body returns a generator, the object
     is what the generator yields, and the code after the `yield` is the teardown. A teardown runs
     once: at `reset()`, at the end of the process or, if the function is async, at the end of its
     event loop. An async object without a teardown is kept for later loops. Objects are torn down in
@@ -220,18 +220,20 @@ def memoize(
 
     Arguments:
       function: a function, a method in a class body, or any callable, async or not.
-      key: takes some of the parameters by name, such as `lambda region: region`, or all arguments
-        by position, as `str` does, and returns a hashable key; there is one object for each key.
+      key: a function that returns a hashable key; there is one object for each key. It takes some
+        of the parameters by name, as `lambda region: region` does, or all by position, as `str`
+        does.
       finalizer: is called with the object when it is torn down; `async` for async functions only.
       inherit: if True, a forked child uses the object of its parent, without its teardown.
 
     Returns a function with the same name, parameters and documentation; `f.cache_clear()` does what
-    `reset(f)` does. A memoized function is returned unchanged.
+    `reset(f)` does. A memoized function is returned unchanged. Without `function`, returns a
+    decorator.
 
-    Raises TypeError if `function` is not callable, if @memoize is above a decorator that belongs
-    above it, if a key function is async or has a parameter that `function` does not have, if a
-    finalizer cannot be called with the object or is async and `function` is not, and if a memoized
-    function gets other options. Calls raise DeadlockError if an object needs itself, RuntimeError
+    Raises TypeError if an argument is not callable, if @memoize is above a decorator that belongs
+    above it, if a key function is async or requires a parameter that `function` does not have, if a
+    finalizer cannot be called with the object or is async and `function` is not, or if a memoized
+    function gets other options. A call raises DeadlockError if an object needs itself, RuntimeError
     if a generator never yields or if the function is async and no asyncio loop runs, TypeError if a
     key cannot be hashed or if the result can be used only once. New in 0.1.0.
     """
@@ -263,7 +265,7 @@ def _memoize_callable(options: Options) -> Any:
     shape, defaults = shape_of(function, is_async)
     find_key = key_arguments = None
     if options.key is not None:
-        find_key, key_arguments = key_of(options.key, function, named.__qualname__, shape)
+        find_key, key_arguments = key_call(options.key, function, named.__qualname__, shape)
     record = reuse_record(record_type(name, options))
     file, line = source_location(function)
     code_attributes = {
@@ -299,7 +301,7 @@ def _copy_metadata(function: Any, wrapper: Any, named: Any, module: Any) -> None
     wrapper.__module__ = module
     wrapper.__name__, wrapper.__qualname__ = named.__name__, named.__qualname__
     if _is_generator(inspect.unwrap(function, stop=_is_generator)):
-        # frameworks unwrap a function to see whether it is a generator: the wrapper is none
+        # frameworks unwrap functions to find generator functions, and the wrapper is not one
         del wrapper.__wrapped__
         if hasattr(function, "__wrapped__"):
             wrapper.__signature__ = signature_of(function)
@@ -318,13 +320,13 @@ async def areset(function: Callable[..., object], /, *, key: Hashable) -> None:
 async def areset(*functions: Callable[..., object], key: Any = ALL_KEYS) -> None:
     """Do the same as `reset`, from a coroutine, for objects of every kind.
 
-    Has the arguments and errors of `reset`, but for its RuntimeError, and waits without blocking
+    The arguments and errors are those of `reset`, without its RuntimeError. Waiting does not block
     the event loop. Objects of async functions are torn down on their own loop; finalizers of other
     functions run in this thread, and block it. If a task that belongs to an object resets that
     object, `areset` returns when the teardown has begun, because the teardown may wait for the
     task. Cancelling `areset` does not stop a teardown that has begun; its errors then go to the
     exception handler of the loop. Raises RuntimeError if no asyncio loop runs. New in 0.1.0.
     """
-    from ._aonce import areset
+    from ._aonce import reset_from_task
 
-    await areset(*functions, key=key)
+    await reset_from_task(*functions, key=key)

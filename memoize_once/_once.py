@@ -6,8 +6,8 @@ The wrapper, the function that users call, returns the published object. If ther
 1. The thread whose entry is stored under the key has claimed the making. A thread that finds an
    entry there returns its object, or waits until its state changes.
 2. The thread with the claim calls the body. It publishes the object, and then sets the state to
-   ALIVE: from that moment a reset may come. If the body raises, the thread runs the finalizers of
-   the entry, and releases it.
+   ALIVE: from that moment a reset may tear it down. If the body raises, the thread runs the
+   finalizers of the entry, and releases it.
 3. A waiter gets the outcome of the making: the object, or the Exception that the body has raised.
    Only the thread that called the body gets an interrupt (any other BaseException); the waiters
    then try again.
@@ -58,7 +58,7 @@ def is_kind(value: object, kind: type) -> bool:
     """Return whether the type of the value is of the kind; a proxy may lie about its class."""
     try:
         return issubclass(type(value), kind)
-    except TypeError:  # its metaclass has no hash, which abstract classes need
+    except TypeError:  # abstract classes hash the type, and its metaclass has no hash
         return False
 
 
@@ -66,17 +66,17 @@ def is_kind(value: object, kind: type) -> bool:
 
 
 class SyncEntry(Entry):
-    """An object of a plain function."""
+    """An object of a function that is not async."""
 
     error: Exception | None = None  # of the body, for those who wait for the object
-    traceback: TracebackType | None = None  # of the error, where the body raised it
+    traceback: TracebackType | None = None  # of the error, without the frames of this module
 
     def clean_up(self, error: BaseException) -> None:
         """Run the finalizers of a body that has raised, and release the entry."""
         if self.state in (ALIVE, TEARING_DOWN):  # an interrupt came after the object was made
             return
         try:
-            run_blocking(self.close_body(error))
+            run_blocking(self.finalize_failed_body(error))
             if isinstance(error, Exception):
                 self.error = error
                 self.traceback = error.__traceback__ and error.__traceback__.tb_next
@@ -124,9 +124,9 @@ def _wait_for_outcome(found: SyncEntry) -> bool:
 
 
 class SyncRecord(Record):
-    """The record of a function that is not async."""
+    """The record of a function that is not async; `AsyncRecord` overrides `make`."""
 
-    # If nothing is published, the wrapper gets an AttributeError, which costs a hit nothing. With
+    # If nothing is published, the wrapper gets an AttributeError, so a hit checks nothing. With
     # key= it may also get a KeyError, or a TypeError if the key cannot be hashed.
     miss_errors = AttributeError, KeyError, TypeError
 
@@ -186,14 +186,14 @@ class SyncRecord(Record):
                 *source_location(self.options.function),
                 module=self.options.function.__module__,
             )
-            self.warned = True  # set afterwards: a filter may turn the warning into an error
+            self.warned = True  # not before: a filter may make an error of it, and it comes again
 
     def accept(
         self, entry: Entry, result: Any, rest: Finalizer | None, before: Iterable[Thread]
     ) -> None:
         """Publish what the body has returned or yielded, and add its finalizers.
 
-        Raise an error if it is no object to share, or if another call has made the object.
+        Raise an error if it cannot be shared, or if another call has made the object.
         """
         if result is MISSING:
             raise self.yield_error("no object", "a generator function has to yield one")

@@ -1,7 +1,7 @@
-"""Ask Python for what it does not document.
+"""The names that Python does not document, and what the library does without them.
 
-Only this module uses names that Python does not document. It has a fallback for each: "Without it"
-says what is lost if a Python lacks the name. Making, calling and resetting need none of them.
+"Without it" says what is lost if a Python lacks the name. Making, calling and resetting need none
+of them. A new Python is most likely to break something here, or the line table in `_wrapper`.
 """
 
 import contextvars
@@ -26,8 +26,9 @@ _DummyThread = getattr(threading, "_DummyThread", threading.Thread)
 def active_threads() -> list[threading.Thread]:
     """Return the threads that have started and not ended.
 
-    `threading.enumerate` waits for a lock, on which a signal handler could deadlock, so this reads
-    the table of threads. Without the table, it calls `threading.enumerate`.
+    This reads the table of threads. `threading.enumerate` takes a lock: a signal handler that
+    interrupts it, and waits for a thread that needs the lock, would wait for ever. Without the
+    table, this calls `threading.enumerate`.
     """
     return threading.enumerate() if _active is None else list(_active.values())
 
@@ -35,11 +36,11 @@ def active_threads() -> list[threading.Thread]:
 def frames_of_other_threads() -> dict[int, FrameType]:
     """Return a dictionary: the identifier of each other thread -> the frame that it runs.
 
-    It leaves out the caller's frame, which would form a cycle with the dictionary: Python 3.12 can
-    crash if the collector finds the frames of other threads in a cycle.
+    It leaves out its own frame, which would form a cycle with the dictionary: Python 3.12 can crash
+    if the collector finds the frames of other threads in a cycle.
 
     On 3.11 `sys._current_frames` holds a lock that a thread needs to start and to end. A collection
-    of garbage within it can wait for that lock for ever, so this turns the collector off.
+    of garbage meanwhile can wait for that lock for ever, so this turns the collector off.
     """
     collects = sys.version_info < (3, 12) and gc.isenabled()
     if collects:
@@ -95,8 +96,8 @@ _last_registered: Any = None
 def register_exit_hook(hook: Callable[[], None]) -> None:
     """Have the interpreter call the hook before it joins the non-daemon threads.
 
-    If this is called once more, the hook also runs before hooks that were registered meanwhile,
-    such as that of a module with pools that was imported late. Without it, and while the
+    If this is called again, the hook also runs before hooks that were registered meanwhile, such as
+    those of modules that were imported late. Without it, and while the
     interpreter shuts down, only `atexit` tears objects down, after the threads have ended.
     """
     global _last_registered
@@ -117,9 +118,9 @@ with suppress(RuntimeError):  # the interpreter is shutting down
 _worker_queues: Any = getattr(_pools, "_threads_queues", None)
 _worker_code = getattr(getattr(_pools, "_worker", None), "__code__", None)
 
-# Without it, exit waits for no thread: it could not distinguish pool workers, which end only later,
-# from the threads of the program.
-knows_pools = _worker_queues is not None and _worker_code is not None
+# Without all three, exit waits for no thread: it could not tell the idle workers of pools, which
+# end only after our hook, from the threads of the program.
+knows_pools = _current_frames is not dict and None not in (_worker_queues, _worker_code)
 
 
 def is_pool_worker(thread: threading.Thread) -> bool:
@@ -142,14 +143,18 @@ def is_idle(worker: threading.Thread, frames: dict[int, FrameType]) -> bool:
 def process_pool_work(thread: threading.Thread) -> set[int] | None:
     """Return the ids of a process pool's pending jobs; None if the thread manages no such pool.
 
-    The pools of loky use the same name. Without it, exit does not wait for process pools.
+    The pools of loky use the same name. Without it, exit waits until every process pool is shut
+    down.
     """
     items = getattr(thread, "pending_work_items", None)
     return set(items) if isinstance(items, dict) else None
 
 
 def waits_for_processes(thread: threading.Thread, frames: dict[int, FrameType]) -> bool:
-    """Return whether the manager of a process pool waits, and does not run a callback of a job."""
+    """Return whether the manager of a process pool waits, and does not run a callback of a job.
+
+    Without it, exit waits until each process pool is shut down.
+    """
     frame = frames.get(thread.ident or 0)
     while frame is not None and frame.f_code.co_name != "wait_result_broken_or_wakeup":
         frame = frame.f_back

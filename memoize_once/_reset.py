@@ -52,12 +52,12 @@ def reset(*functions: Callable[..., object], key: Any = ALL_KEYS) -> None:
     function. An object whose event loop is idle in another living thread is not torn down: one of
     the errors says so.
 
-    In the body or the teardown of one of `functions`, raises DeadlockError. Without arguments, in
-    any body or teardown, leaves out all objects that are being made or torn down. If this thread
-    runs an event loop, raises RuntimeError for objects of async functions: write `await areset()`.
-    Raises TypeError if a function is not memoized, if `key=` comes without exactly one function
-    that was memoized with `key=`, and if the key cannot be hashed. If it raises one of these,
-    nothing is torn down. New in 0.1.0.
+    In the body or the teardown of one of `functions`, raises DeadlockError. In any body or
+    teardown, `reset()` without arguments skips all objects that are being made or torn down. If
+    this thread runs an event loop, raises RuntimeError for objects of async functions: write
+    `await areset()`. Raises TypeError if a function is not memoized, if the key cannot be hashed,
+    or if `key=` comes with anything but one function that was memoized with `key=`. If it raises
+    one of these, nothing is torn down. New in 0.1.0.
     """
     _reset_blocking(entries_to_reset(functions, key), names_functions=bool(functions))
 
@@ -69,7 +69,7 @@ def reset_record(record: Record) -> None:
 
 
 def entries_to_reset(functions: tuple[Any, ...], key: Any) -> list[Entry]:
-    """Return the entries that a reset tears down; raise TypeError or DeadlockError for `reset`."""
+    """Return the entries to tear down; raise the TypeError or DeadlockError of a reset."""
     disown_inherited()
     owned = owned_here()
     records = list(dict.fromkeys(map(find_record, functions)))
@@ -124,11 +124,11 @@ Wait = Callable[[Entry, str, list[BaseException]], Awaitable[None]]
 async def reset_entries(
     entries: list[Entry], wait: Wait, ends_reset: tuple[type[BaseException], ...] = ()
 ) -> None:
-    """Wait until all entries are made, tear them down in order, and raise all errors together.
+    """Wait for all makings, tear the objects down in order, and raise all errors together.
 
     `reset` and `areset` each pass their own `wait`. An error in the wait for a making, unless it is
     a TimeoutError, is raised at once, and so is an error of a type in `ends_reset`. After any other
-    error, even an interrupt, this tears down the next entry.
+    error, even an interrupt, this tears down the next object.
     """
     for entry in entries:
         if entry.state == MAKING:

@@ -21,7 +21,7 @@ __tracebackhide__ = True
 # `get_ident` up at each call, since gevent may replace it after the import.
 owned_by_threads: dict[tuple[int, Entry], None] = {}
 
-# The async entries in whose bodies this code runs, or was started, outermost first
+# The async entries whose body or teardown runs this code, or has started it, outermost first
 enclosing: contextvars.ContextVar[tuple[weakref.ref[Entry], ...]] = contextvars.ContextVar(
     "memoize_once", default=()
 )
@@ -43,8 +43,8 @@ def owned_here() -> tuple[Entry, ...]:
 def owning(entry: Entry) -> Iterator[None]:
     """Record this thread as the owner of the entry in this block.
 
-    Record it before the claim: a signal handler that resets the same object in between must see
-    that its own thread is the owner, and not wait for it.
+    Enter the block before the claim. A signal handler may reset the same object right after the
+    claim, and must see that its own thread is the owner, so that it does not wait.
     """
     owned = threading.get_ident(), entry
     try:
@@ -55,7 +55,7 @@ def owning(entry: Entry) -> Iterator[None]:
 
 
 def mark_thread(thread: threading.Thread, entry: Entry) -> None:
-    """Mark the thread as one of the object's own."""
+    """Mark the thread: it belongs to the object."""
     setattr(thread, _MARK, (*getattr(thread, _MARK, ()), entry.ref))
     if isinstance(thread, threading.Timer):
         entry.timer_functions.append(thread.function)
@@ -64,7 +64,7 @@ def mark_thread(thread: threading.Thread, entry: Entry) -> None:
 def is_marked(thread: threading.Thread) -> bool:
     """Return whether the thread belongs to an object, of this copy of the library or another.
 
-    A timer that renews itself starts another one, without a mark: its function identifies it.
+    A timer that repeats itself starts a new timer, which has no mark but the same function.
     """
     return hasattr(thread, _MARK) or (
         isinstance(thread, threading.Timer)
@@ -73,14 +73,15 @@ def is_marked(thread: threading.Thread) -> bool:
 
 
 def is_body_task(entry: Entry) -> bool:
-    """Return whether this code runs in the body of the async entry, or in a task that the body has
-    started, and not in the task that has requested the teardown.
+    """Return whether the body of the async entry runs this code, or has started its task.
+
+    Return False in the task that has requested the teardown.
     """
     return entry.ref in enclosing.get() and not entry.was_requested_here()
 
 
 def is_within(entry: Entry) -> bool:
-    """Return whether this is the owner of the entry, or a thread or task of its object."""
+    """Return whether this thread or task owns the entry, or belongs to its object."""
     return (
         entry in owned_here()
         or entry.ref in getattr(threading.current_thread(), _MARK, ())
@@ -103,9 +104,9 @@ class RegisteredWait:
     """A wait for `target` to leave `state`, registered while the `with` block runs.
 
     `__enter__` raises DeadlockError if the owner of the target waits, directly or not, for an entry
-    that this thread or task owns. If two waits close a cycle at once, only one may fail. So each
-    registers first, and then follows only older waits: the youngest wait of a cycle sees all the
-    others, and no other sees the youngest.
+    that this thread or task owns. If several waits close a cycle at once, exactly one must fail. So
+    each registers first, and then follows older waits alone: only the youngest wait of a cycle sees
+    all the others.
     """
 
     def __init__(self, target: Entry, state: str) -> None:
@@ -123,7 +124,7 @@ class RegisteredWait:
         _registered_waits.remove(self)
 
     def is_current(self) -> bool:
-        """Return False if the target has left the state, and the waiter has yet to wake."""
+        """Return whether the target is still in the state; if not, the waiter is about to wake."""
         return self.target.state == self.state
 
 

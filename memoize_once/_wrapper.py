@@ -1,4 +1,4 @@
-"""The wrapper, the function that users call: its source, and how the key of a call is found.
+"""The wrapper, the function that users call: its source, and how it finds its key.
 
 The wrapper is a real function with the parameters of the original, written out and compiled once
 for each shape of parameters, so that a hit is one attribute read and a return:
@@ -12,8 +12,9 @@ for each shape of parameters, so that a hit is one attribute read and a return:
         return record.make(None, port=port, timeout=timeout)
 
 The wrapper calls `make` after the `except`, so that our AttributeError is not the context of the
-body's errors. Tempting and wrong: a closure over the object itself would be faster, but pickling
-the function by value would pickle the object, too; a global would replace the user's globals.
+body's errors. A closure over the object itself would be faster, but pickling the function by value
+would pickle the object, too. With the record as a global, the wrapper could not have the globals of
+the user's module.
 """
 
 import functools
@@ -36,7 +37,7 @@ def factory({factory_parameters}):
         {hide} = True
         return {await_}{record}.make({key}, {arguments})
     return wrapper
-"""  # `return` on the line of `try`, or Python 3.11 and 3.12 execute a NOP for that
+"""  # `return` is on the line of `try`: a line of its own would cost a NOP on Python 3.11 and 3.12
 
 
 def signature_of(function: Any) -> inspect.Signature | None:
@@ -56,7 +57,7 @@ def signature_of(function: Any) -> inspect.Signature | None:
 
 
 class Shape(NamedTuple):
-    """The parts of a wrapper's source that differ between functions."""
+    """What the source of a wrapper takes from its function."""
 
     names: tuple[str, ...]
     parameters: str
@@ -73,7 +74,7 @@ class _RawName(str):
 
 
 def _any_arguments(*args: Any, **kwargs: Any) -> None:
-    """Provide the parameters of a wrapper whose function is not written in Python."""
+    """Provide the parameters of the wrapper of anything that is not a Python function."""
 
 
 # How the wrapper passes its arguments: by name, if possible
@@ -94,7 +95,7 @@ def shape_of(function: Any, is_async: bool) -> tuple[Shape, list[object]]:
     by_position, by_name = function.__defaults__ or (), function.__kwdefaults__ or {}
     values = [*by_position, *by_name.values()]
     names = [_RawName(f"default{i}") for i in range(len(values))]
-    # a copy without annotations, `__signature__` and `__wrapped__`: the parameters of its code
+    # a bare copy, without annotations, `__signature__` and `__wrapped__`: inspect reads its code
     bare = types.FunctionType(function.__code__, {}, closure=function.__closure__)
     bare.__defaults__ = tuple(names[: len(by_position)])
     bare.__kwdefaults__ = dict(zip(by_name, names[len(by_position) :], strict=True))
@@ -138,10 +139,10 @@ def _compile(shape: Shape, key_arguments: str | None) -> types.CodeType:
 
 
 def _single_line_table(code: types.CodeType) -> dict[str, Any]:
-    """Return a line table that maps every line of the wrapper to the first of the user's function.
+    """Return arguments for `code.replace` that map every instruction to the code's first line.
 
-    Without it, tracebacks would show lines of the user's file that follow that line. The format is
-    in CPython's Objects/locations.md; other interpreters keep their own table.
+    Without them, tracebacks would show lines of the user's file that follow that line. The format
+    of the table is in CPython's InternalDocs/code_objects.md; other interpreters keep their own.
     """
     if sys.implementation.name != "cpython":
         return {}
@@ -183,7 +184,7 @@ def _key_parameters(
 
     Return None if it takes all arguments by position.
     """
-    # those of `operator` are written in Python on PyPy, where their parameter has a name
+    # on PyPy `operator.itemgetter` is written in Python, and its parameter has a name
     signature = None if type(key).__module__ == "_operator" else signature_of(key)
     wanted = signature.parameters.values() if signature else ()
     if not signature or any(parameter.kind in _POSITIONAL for parameter in wanted):
@@ -200,20 +201,20 @@ def _key_parameters(
     return [p.name for p in wanted if p.name in parameters]
 
 
-def key_of(
+def key_call(
     key: Callable[..., Any], function: Any, name: str, shape: Shape
 ) -> tuple[Callable[..., Any], str]:
-    """Return the function that the wrapper calls for the key, and its arguments as source text."""
+    """Return the function that the wrapper calls to find the key, and its arguments as source."""
     declared = signature_of(function)
     is_plain = type(function) is types.FunctionType and not hasattr(function, "__wrapped__")
     if is_plain or declared is None:
         taken = _key_parameters(key, name, shape.names)
         by_name = ", ".join(f"{each}={each}" for each in taken or ())
         return key, shape.by_position if taken is None else by_name
-    return _find_declared(key, name, declared), shape.arguments
+    return _key_by_signature(key, name, declared), shape.arguments
 
 
-def _find_declared(
+def _key_by_signature(
     key: Callable[..., Any], name: str, declared: inspect.Signature
 ) -> Callable[..., Any]:
     """Return a key function for a function whose signature differs from that of its code."""
@@ -222,7 +223,7 @@ def _find_declared(
     var_keyword = [each.name for each in parameters if each.kind == Parameter.VAR_KEYWORD]
 
     def find_key(*args: Any, **kwargs: Any) -> Any:
-        # partial: a decorator may supply the rest of the arguments
+        # bind_partial, since a decorator may supply the other arguments
         call = declared.bind_partial(*args, **kwargs)
         call.apply_defaults()
         if taken is not None:

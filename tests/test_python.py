@@ -65,6 +65,7 @@ def hidden(thing, name, *default):
 
 # imported before: PyPy's own import asks `getattr` for what a star takes
 import asyncio, threading
+from concurrent.futures import ThreadPoolExecutor
 found, builtins.getattr = builtins.getattr, hidden
 from memoize_once import areset, finalizers, memoize, reset
 
@@ -93,6 +94,8 @@ print(thing() is thing())
 reset()
 asyncio.run(main())
 reset()
+pool = ThreadPoolExecutor(1)
+pool.submit(int).result()
 callers = [threading.Thread(target=thing) for _ in range(3)]
 for caller in callers:
     caller.start()
@@ -121,5 +124,5 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
 @pytest.mark.parametrize("name", sorted(private_names(PACKAGE / "_python.py")))
 def test_without(name: str, ended: dict[str, Ended]) -> None:
     """Promise 13: where a name that Python does not document has gone, importing, making, calling
-    and resetting work as before, and so does the exit of an ordinary object."""
+    and resetting work as before, and so does the exit of an ordinary object beside an idle pool."""
     assert ended[name] == Ended([], PRINTED, [], 0)

@@ -491,7 +491,7 @@ def test_what_a_body_has_entered(
 
 def test_a_keeper_is_not_thrown_into_by_shutdown_asyncgens(ran: list[str]) -> None:
     """Promise 18: also where a program calls `shutdown_asyncgens()` itself, objects are torn down
-    first, and async generators of others are closed after them."""
+    first, and async generators of others, begun before them or after them, are closed next."""
     thing = logged(ran, "thing")
 
     async def others() -> AsyncGenerator[int, None]:
@@ -501,14 +501,15 @@ def test_a_keeper_is_not_thrown_into_by_shutdown_asyncgens(ran: list[str]) -> No
             ran.append("others")
 
     async def main() -> None:
-        generator = others()
-        await anext(generator)
+        before, after = others(), others()
+        await anext(before)
         await thing()
+        await anext(after)
         await asyncio.get_running_loop().shutdown_asyncgens()
-        assert ran == ["thing", "others"]
+        assert ran == ["thing", "others", "others"]
 
     asyncio.run(main())
-    assert ran == ["thing", "others"]
+    assert ran == ["thing", "others", "others"]
 
 
 @on_a_loop

@@ -47,8 +47,6 @@ class AsyncRecord(SyncRecord):
         found: Any = self.entries.get(key)
         if found is not None and found.is_forsaken():
             found.abandon("is not run any more", [])
-        if found is not None and found.state != RELEASED:
-            return found  # type: ignore[no-any-return]
         entry = AsyncEntry(self, key, scope_of(loop), caller)
         try:
             found = entry.claim_making()
@@ -134,9 +132,6 @@ async def _wait_a_second(entry: Entry, state: str, errors: list[BaseException]) 
 
 async def _wait_in_a_thread(entry: AsyncEntry, state: str, errors: list[BaseException]) -> None:
     # not asyncio.to_thread: its workers may all be waiting, or its executor may be shut down
-    pool = ThreadPoolExecutor(1, "memoize_once")
+    pool = ThreadPoolExecutor(1, "memoize_once")  # its thread ends when nothing refers to it
     loop, thread = asyncio.get_running_loop(), threading.current_thread()
-    try:
-        await loop.run_in_executor(pool, entry.wait_a_second, state, errors, thread)
-    finally:
-        pool.shutdown(wait=False)
+    await loop.run_in_executor(pool, entry.wait_a_second, state, errors, thread)

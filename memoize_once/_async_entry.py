@@ -2,11 +2,10 @@
 
 1. The body runs in a task of its own, the keeper, on the event loop of the first caller. When no
    caller waits any more, the last one to leave cancels the keeper, once.
-2. The keeper runs an async generator up to its `yield`, waits, and resumes it for the teardown: at
-   a reset, at the end of the loop, or at exit. The keeper is hidden from `asyncio.all_tasks()`, so
-   that `asyncio.run` does not cancel it with the other tasks. If the loop ends during a making, the
-   loop scope cancels the keeper. At the `yield`, the only thing that cancels it is a timeout, a
-   task group or a cancel scope of anyio that the generator has entered.
+2. The keeper runs an async generator up to its `yield`, and resumes it for the teardown: at a
+   reset, at the end of the loop, or at exit. It is hidden from `asyncio.all_tasks()`, so that
+   `asyncio.run` does not cancel it; if the loop ends during a making, the loop scope does. At the
+   `yield` only a timeout, a task group or an anyio scope of the generator cancels it.
 3. Any thread may request a teardown. Finalizers run on the loop of the object: in the keeper of a
    generator, otherwise in a new task. An object without finalizers does not need its loop.
 4. If an object has finalizers, the tasks that its body has started, and that still run when it is
@@ -40,8 +39,7 @@ def _current_task() -> asyncio.Task[Any] | None:
 class Caller:
     """A task that waits for a making, and the error of the body, if the task gets it.
 
-    The entry does not keep the error, since on Python 3.13 the traceback of the error refers to the
-    entry: they would form a cycle.
+    The entry does not keep it, since on Python 3.13 its traceback refers to the entry: a cycle.
     """
 
     error: BaseException | None = None

@@ -280,7 +280,7 @@ def _memoize_callable(options: Options) -> Any:
     wrapper = build_wrapper(
         record, shape, defaults, find_key, key_arguments, code_attributes, namespace
     )
-    _copy_metadata(function, wrapper, named, module)
+    _copy_metadata(function, wrapper, named)
     wrapper.cache_clear = functools.partial(reset_record, record)
     record.wrapper = weakref.ref(wrapper)
     for entry in list(record.entries.values()):  # from an earlier execution of the file
@@ -288,7 +288,7 @@ def _memoize_callable(options: Options) -> Any:
     return wrapper
 
 
-def _copy_metadata(function: Any, wrapper: Any, named: Any, module: Any) -> None:
+def _copy_metadata(function: Any, wrapper: Any, named: Any) -> None:
     """Make the wrapper look like the function."""
     if type(function) is not types.FunctionType:
         functools.update_wrapper(wrapper, function, ("__doc__",), ())
@@ -298,7 +298,6 @@ def _copy_metadata(function: Any, wrapper: Any, named: Any, module: Any) -> None
         if not getattr(function, "__annotate__", None):
             # not if they are lazy (3.14 and later): they may use names that are not defined yet
             wrapper.__annotations__ = function.__annotations__
-    wrapper.__module__ = module
     wrapper.__name__, wrapper.__qualname__ = named.__name__, named.__qualname__
     if _is_generator(inspect.unwrap(function, stop=_is_generator)):
         # frameworks unwrap functions to find generator functions, and the wrapper is not one

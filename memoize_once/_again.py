@@ -49,8 +49,8 @@ def reuse_record(record: Record) -> Record:
     """Return the record that the function of the given record should have.
 
     That is the record of the same definition in the previous execution of the file, with the new
-    options, if it has an object with a teardown. Otherwise it is the given one. A new namespace
-    counts as a new execution.
+    options, if it has an object with a teardown. Otherwise it is the given one. Only a new
+    namespace is a new execution.
     """
     function = record.options.function
     if not _is_defined_by_a_module(function):

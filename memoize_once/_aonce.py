@@ -132,6 +132,6 @@ async def _wait_a_second(entry: Entry, state: str, errors: list[BaseException]) 
 
 async def _wait_in_a_thread(entry: AsyncEntry, state: str, errors: list[BaseException]) -> None:
     # not asyncio.to_thread: its workers may all be waiting, or its executor may be shut down
-    pool = ThreadPoolExecutor(1, "memoize_once")  # its thread ends when nothing refers to it
+    pool = ThreadPoolExecutor(1, "memoize_once")  # freeing it ends its thread
     loop, thread = asyncio.get_running_loop(), threading.current_thread()
     await loop.run_in_executor(pool, entry.wait_a_second, state, errors, thread)

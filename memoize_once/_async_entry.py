@@ -39,7 +39,7 @@ def _current_task() -> asyncio.Task[Any] | None:
 class Caller:
     """A task that waits for a making, and the error of the body, if the task gets it.
 
-    The entry does not keep it, since on Python 3.13 its traceback refers to the entry: a cycle.
+    The entry does not keep it, since its traceback may refer to the entry: they would be a cycle.
     """
 
     error: BaseException | None = None
@@ -52,8 +52,8 @@ class AsyncEntry(Entry):
     def __init__(self, record: Any, key: object, scope: LoopScope, caller: Caller) -> None:
         super().__init__(record, key)
         self.scope = scope
-        # caller -> whether the making is needed for it, in the order of arrival; it is not for a
-        # task of the body, which would wait for itself
+        # caller -> whether it needs the making, in the order of arrival; a task of the body does
+        # not: it would wait for itself
         self.callers = {caller: True}
         self.making_cancelled = False
         self.task: asyncio.Task[Any] | None = None  # the keeper, or the task of the teardown
@@ -110,7 +110,7 @@ class AsyncEntry(Entry):
     async def clean_up(self, error: BaseException) -> None:
         """Run the finalizers of a body that has raised, and release the entry.
 
-        All callers that wait get an Exception, and one of them gets an interrupt. If nobody waits,
+        An Exception goes to all callers that wait, an interrupt to one of them. If nobody waits,
         report the error to the loop, unless it is a CancelledError.
         """
         if self.state in (ALIVE, TEARING_DOWN):  # an interrupt came after the object was made
@@ -139,7 +139,7 @@ class AsyncEntry(Entry):
         If no other caller needs the making, cancel it, and wait until the body has cleaned up.
         """
         loop = self.scope.loop
-        # the making is not needed for a caller inside the body, nor after `stop_making`
+        # a caller inside the body does not need the making; after `stop_making` nobody does
         if not self.callers.pop(caller, False):
             return
         if self.state == MAKING and not self.is_needed():
@@ -262,9 +262,8 @@ class AsyncEntry(Entry):
     ) -> None:
         """Request the teardown from the loop, and wait a second; or run the loop, if it is idle.
 
-        `thread`, by default the current one, is the thread that wants the teardown. An idle loop is
-        run if it belongs to that thread, or if its own thread has ended; otherwise raise
-        TimeoutError. If the loop is closed, abandon the object.
+        An idle loop is run if it belongs to `thread`, by default the current one, or if its own
+        thread has ended; otherwise raise TimeoutError. If the loop is closed, abandon the object.
         """
         scope, loop = self.scope, self.scope.loop
         may_run = scope.may_be_run_by(thread or threading.current_thread())
@@ -290,7 +289,7 @@ class AsyncEntry(Entry):
     def tear_down_at_exit(self, errors: list[BaseException]) -> None:
         """Tear down on the loop, or abandon all objects of a loop that does not answer."""
         self.tear_down_here(errors)
-        # exit has waited for the program: only a daemon may still run its loop again
+        # exit runs the idle loops of all threads but daemons, which may still run them
         thread = None if self.scope.thread.daemon else self.scope.thread
         seconds = 0
         while (state := self.state) != RELEASED and not self.scope.is_out_of_reach(seconds):

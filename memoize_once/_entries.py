@@ -290,7 +290,7 @@ class Entry:
 
 def run_blocking(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine that never suspends, because each of its waits blocks the thread."""
-    # not suppress(StopIteration), which would also remove one from a group of finalizers' errors
+    # not suppress(StopIteration), which also takes each StopIteration out of a group of errors
     try:
         work.send(None)
     except StopIteration:

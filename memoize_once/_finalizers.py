@@ -70,12 +70,12 @@ class Finalizers:
     ) -> Callable[P, R]:
         """Call `callback(*args, **kwargs)` when the object of `function` is torn down.
 
-        In the thread or task of its body or teardown, the callback is added to the object that is
-        being made or torn down; elsewhere, to the only object of `function`. The finalizers
-        of an object run once each, the last registered first. A finalizer may register others on
-        its own object; they run too. An error in one does not stop the others: `reset` raises all
-        errors together. If `function` is async, the callback may return an awaitable, which the
-        teardown awaits.
+        In a thread or task that makes or tears down an object of `function`, the callback is added
+        to that object; elsewhere, to the only object of `function`. The finalizers of an
+        object run once each, the last registered first. A finalizer may register others on its own
+        object; they run too. An error in one does not stop the others: `reset` raises all errors
+        together. If `function` is async, the callback may return an awaitable, which the teardown
+        awaits.
 
         Returns `callback`, as `atexit.register` does. Raises LookupError if `function` has no
         object, or several under different keys, or if the object has been torn down or its event

@@ -38,7 +38,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def report(loop: Any, entry: Entry, what: str, errors: list[BaseException]) -> None:
-    """Pass errors that nobody waits for to the exception handler of the loop; empty the list."""
+    """Pass errors that nobody awaits to the exception handler of the loop; empty the list."""
     while errors:
         context = {"message": f"{entry.name}: {what}", "exception": errors.pop(0)}
         loop.call_exception_handler(context)
@@ -133,7 +133,7 @@ class LoopScope:
         """Return whether exit has to abandon the objects of the loop after so many seconds."""
         here, loop = running_loop(), self.loop
         if here is not None and loop is not None and (here is loop or not loop.is_running()):
-            # exit runs inside this loop, or inside another, so that this thread cannot run this one
+            # exit runs in this loop; or it runs in another, and so cannot run this idle one
             return True
         is_busy = loop is not None and loop.is_running() and not self.thread.daemon
         answers = is_busy and not self.may_be_run_by(threading.current_thread())

@@ -212,11 +212,11 @@ def memoize(
     body raises an Exception, all these callers get it, and the next call runs the body once more.
     Only one caller gets an interrupt, such as KeyboardInterrupt; the others try again. Later calls
     return the same object, whatever their arguments. (Arguments that a Python function does not
-    accept still raise TypeError.) If the body returns a generator, the object
-    is what the generator yields, and the code after the `yield` is the teardown. A teardown runs
-    once: at `reset()`, at the end of the process or, if the function is async, at the end of its
-    event loop. An async object without a teardown is kept for later loops. Objects are torn down in
-    the reverse of the order in which they were made. A forked child makes its own.
+    accept still raise TypeError.) If the body returns a generator, the object is what the generator
+    yields, and the code after the `yield` is the teardown. A teardown runs once: at `reset()`, at
+    the end of the process or, if the function is async, at the end of its event loop. An async
+    object without a teardown is kept for later loops. Objects are torn down in the reverse of the
+    order in which they were made. A forked child makes its own.
 
     Arguments:
       function: a function, a method in a class body, or any callable, async or not.

@@ -58,7 +58,7 @@ def is_kind(value: object, kind: type) -> bool:
     """Return whether the type of the value is of the kind; a proxy may lie about its class."""
     try:
         return issubclass(type(value), kind)
-    except TypeError:  # abstract classes hash the type, and its metaclass has no hash
+    except TypeError:  # issubclass hashes the type, and a metaclass may forbid that
         return False
 
 
@@ -69,7 +69,7 @@ class SyncEntry(Entry):
     """An object of a function that is not async."""
 
     error: Exception | None = None  # of the body, for those who wait for the object
-    traceback: TracebackType | None = None  # of the error, without the frames of this module
+    traceback: TracebackType | None = None  # of the error, without the frame of `make`
 
     def clean_up(self, error: BaseException) -> None:
         """Run the finalizers of a body that has raised, and release the entry."""
@@ -186,7 +186,7 @@ class SyncRecord(Record):
                 *source_location(self.options.function),
                 module=self.options.function.__module__,
             )
-            self.warned = True  # not before: a filter may make an error of it, and it comes again
+            self.warned = True  # afterwards: if a filter raises it, the next call warns again
 
     def accept(
         self, entry: Entry, result: Any, rest: Finalizer | None, before: Iterable[Thread]

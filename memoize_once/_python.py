@@ -97,8 +97,8 @@ def register_exit_hook(hook: Callable[[], None]) -> None:
     """Have the interpreter call the hook before it joins the non-daemon threads.
 
     If this is called again, the hook also runs before hooks that were registered meanwhile, such as
-    those of modules that were imported late. Without it, and while the
-    interpreter shuts down, only `atexit` tears objects down, after the threads have ended.
+    those of modules that were imported late. Without it, and while the interpreter shuts down, only
+    `atexit` tears objects down, after the threads have ended.
     """
     global _last_registered
     register = getattr(threading, "_register_atexit", None)
@@ -118,7 +118,7 @@ with suppress(RuntimeError):  # the interpreter is shutting down
 _worker_queues: Any = getattr(_pools, "_threads_queues", None)
 _worker_code = getattr(getattr(_pools, "_worker", None), "__code__", None)
 
-# Without all three, exit waits for no thread: it could not tell the idle workers of pools, which
+# If one is missing, exit waits for no thread: it could not tell the idle workers of pools, which
 # end only after our hook, from the threads of the program.
 knows_pools = _current_frames is not dict and None not in (_worker_queues, _worker_code)
 
@@ -192,7 +192,7 @@ def hide_task(task: "asyncio.Task[Any]") -> None:
 
 
 def show_task(task: "asyncio.Task[Any]") -> None:
-    """Undo `hide_task`."""
+    """List the task in `asyncio.all_tasks()` again."""
     getattr(sys.modules["asyncio.tasks"], "_register_task", id)(task)
 
 

@@ -52,7 +52,7 @@ def reset(*functions: Callable[..., object], key: Any = ALL_KEYS) -> None:
     function. An object whose event loop is idle in another living thread is not torn down: one of
     the errors says so.
 
-    In the body or the teardown of one of `functions`, raises DeadlockError. In any body or
+    In the body or the teardown of one of these objects, raises DeadlockError. In any body or
     teardown, `reset()` without arguments skips all objects that are being made or torn down. If
     this thread runs an event loop, raises RuntimeError for objects of async functions: write
     `await areset()`. Raises TypeError if a function is not memoized, if the key cannot be hashed,

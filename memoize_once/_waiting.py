@@ -73,7 +73,7 @@ def is_marked(thread: threading.Thread) -> bool:
 
 
 def is_body_task(entry: Entry) -> bool:
-    """Return whether the body of the async entry runs this code, or has started its task.
+    """Return whether the body or the teardown of the async entry runs this code, or started it.
 
     Return False in the task that has requested the teardown.
     """
@@ -105,7 +105,7 @@ class RegisteredWait:
 
     `__enter__` raises DeadlockError if the owner of the target waits, directly or not, for an entry
     that this thread or task owns. If several waits close a cycle at once, exactly one must fail. So
-    each registers first, and then follows older waits alone: only the youngest wait of a cycle sees
+    each registers first, and then follows only older waits: only the youngest wait of a cycle sees
     all the others.
     """
 

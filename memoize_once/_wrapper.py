@@ -167,7 +167,7 @@ def build_wrapper(  # noqa: PLR0913  seven unrelated inputs
         else constant
         for constant in factory.co_consts
     ]
-    # a `def` creates faster functions than types.FunctionType
+    # the `def` in the factory creates faster wrappers than types.FunctionType would
     make = types.FunctionType(factory.replace(co_consts=tuple(constants)), namespace)
     return make(record, find_key, *defaults)
 

@@ -189,6 +189,7 @@ class TestInjection:
         assert database(Request(param="postgres"), 1) is not one
         assert database(Request(param="sqlite"), 1, 20) is not one
 
+    @pytest.mark.parametrize("is_decorated", [False, True])
     @pytest.mark.parametrize(
         ("key", "expected"),
         [
@@ -200,9 +201,10 @@ class TestInjection:
             (lambda: "constant", "constant"),
         ],
     )
-    def test_what_it_is_given(self, key: Any, expected: object) -> None:
+    def test_what_it_is_given(self, key: Any, expected: object, is_decorated: bool) -> None:
         """Promise 26: one that takes `*args` or has positional-only parameters gets all arguments
-        by position, as they stand in the signature, any other what it names."""
+        by position, as they stand in the signature, any other what it names; and so for a function
+        with a decorator of its own."""
         given = []
 
         @functools.wraps(key)
@@ -210,10 +212,14 @@ class TestInjection:
             given.append(key(*args, **kwargs))
             return repr(given[-1])
 
-        @memoize(key=keep)
-        def function(a: int, /, b: int, *args: int, d: int, e: int = 6, **kwargs: int) -> object:
+        def plain(a: int, /, b: int, *args: int, d: int, e: int = 6, **kwargs: int) -> object:
             return object()
 
+        @functools.wraps(plain)
+        def decorated(*args: Any, **kwargs: Any) -> object:
+            return plain(*args, **kwargs)
+
+        function = memoize(decorated if is_decorated else plain, key=keep)
         value = function(1, 2, 3, d=5, f=7)
         assert given == [expected]
         assert function(1, 2, 3, f=7, d=5, e=6) is value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import itertools
 import signal
 import sys
@@ -38,6 +39,28 @@ class TestFirstCall:
         for number, memoized in enumerate((memoize(thing), memoize()(thing))):
             first = memoized(1)
             assert memoized(2) is memoized(port=3, host="there") is first == [number]
+
+    @pytest.mark.parametrize("switch", [gc.enable, gc.disable])
+    def test_the_collector_stays_as_it_is(self, switch: Callable[[], None]) -> None:
+        """Promise 1: to make an object, also one with threads of its own, changes nothing else: the
+        collector of garbage stays on, or off."""
+
+        @memoize
+        def thing() -> Generator[None, None, None]:
+            stop = threading.Event()
+            thread = threading.Thread(target=stop.wait)
+            thread.start()
+            yield
+            stop.set()
+            thread.join()
+
+        switch()
+        try:
+            thing()
+            assert gc.isenabled() == (switch is gc.enable)
+        finally:
+            gc.enable()
+            reset(thing)
 
     def test_any_value_is_kept(self) -> None:
         """Promise 1: None, False, an exception and every other value is kept, also one that minds

@@ -21,7 +21,6 @@ the state of that object:
 
 import itertools
 import logging
-import math
 import os
 import reprlib
 import time
@@ -105,7 +104,7 @@ class Entry:
         self.key = key
         self.state = MAKING
         self.object: Any = MISSING  # what the body returned or yielded
-        self.creation_order = math.inf
+        self.creation_order = float("inf")
         self.timer_functions: list[Callable[..., object]] = []  # of timers that it owns
         self.finalizers: list[Finalizer] = []
         self.finalizers_closed = False

@@ -33,11 +33,8 @@ def active_threads() -> list[threading.Thread]:
     return threading.enumerate() if _active is None else list(_active.values())
 
 
-def frames_of_other_threads() -> dict[int, FrameType]:
-    """Return a dictionary: the identifier of each other thread -> the frame that it runs.
-
-    It leaves out its own frame, which would form a cycle with the dictionary: Python 3.12 can crash
-    if the collector finds the frames of other threads in a cycle.
+def _frames() -> dict[int, FrameType]:
+    """Return a dictionary: the identifier of each thread -> the frame that it runs.
 
     On 3.11 `sys._current_frames` holds a lock that a thread needs to start and to end. A collection
     of garbage meanwhile can wait for that lock for ever, so this turns the collector off.
@@ -46,10 +43,19 @@ def frames_of_other_threads() -> dict[int, FrameType]:
     if collects:
         gc.disable()
     try:
-        frames: dict[int, FrameType] = _current_frames()
+        return _current_frames()
     finally:
         if collects:
             gc.enable()
+
+
+def frames_of_other_threads() -> dict[int, FrameType]:
+    """Return a dictionary: the identifier of each other thread -> the frame that it runs.
+
+    It leaves out the frame of this thread, which would form a cycle with the dictionary: Python
+    3.12 can crash if the collector finds the frames of other threads in a cycle.
+    """
+    frames = _frames()
     frames.pop(threading.get_ident(), None)
     return frames
 
@@ -60,10 +66,9 @@ def is_alive(thread: threading.Thread) -> bool:
     `Thread.is_alive` is true for ever for a thread that C code has started. It has ended if it has
     no frame, or if another thread has its identifier. Without frames it seems to be alive.
     """
-    if not isinstance(thread, _DummyThread) or thread is threading.current_thread():
+    if not isinstance(thread, _DummyThread):
         return thread.is_alive()
-    frames = frames_of_other_threads() or [thread.ident]
-    return thread in active_threads() and thread.ident in frames
+    return thread in active_threads() and thread.ident in (_frames() or [thread.ident])
 
 
 @contextmanager

@@ -134,6 +134,22 @@ SCRIPTS = {
         """,
         ["down"],
     ),
+    "a loop that rests, and whose thread, the only other one, C code has started": (
+        """
+        import _thread, time
+        @memoize
+        async def thing():
+            yield 1
+            print("down")
+        loop = asyncio.new_event_loop()
+        atexit.register(loop.close)
+        _thread.start_new_thread(loop.run_until_complete, (thing(),))
+        while not len(finalizers) or len(sys._current_frames()) > 1:
+            time.sleep(0.001)
+        reset()
+        """,
+        ["down"],
+    ),
     "a reset that waits longer for a loop that runs than for one that rests": (
         """
         @memoize
